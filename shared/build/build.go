@@ -1,0 +1,93 @@
+// Package build makes snapshots: it boots a donor, waits until it is ready, warms it up, freezes it, and packs and
+// publishes the result.
+package build
+
+import (
+	"context"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/criu-docker/criu-docker/shared/criu"
+	"github.com/criu-docker/criu-docker/shared/engine"
+	"github.com/criu-docker/criu-docker/shared/snapshot"
+	"github.com/criu-docker/criu-docker/shared/store"
+)
+
+// Options say what to build.
+type Options struct {
+	Spec       engine.Spec // the donor, exactly as the clones will be started
+	Ready      Probe
+	Warmup     []WarmupRequest
+	Checkpoint criu.Options
+	Store      store.Store
+	// Nomad adds the mounts and variables that Nomad gives every task (/alloc, /local, /secrets).
+	Nomad bool
+	// Force publishes a new snapshot even though the store has one for this image and configuration.
+	Force bool
+	// OnEvent, if set, is told of every step; it must not block.
+	OnEvent func(Event)
+}
+
+// ProbeType is how readiness is found out.
+type ProbeType string
+
+// The kinds of probes.
+const (
+	ProbeHTTP ProbeType = "http"
+	ProbeTCP  ProbeType = "tcp"
+	ProbeExec ProbeType = "exec"
+	ProbeLog  ProbeType = "log"
+)
+
+// Probe tells when the donor is ready to be frozen.
+type Probe struct {
+	Type     ProbeType
+	Port     int           // http, tcp: container port
+	Path     string        // http: default "/"
+	Status   int           // http: expected status; 0 means any 2xx or 3xx
+	Command  []string      // exec: ready when it exits 0
+	Pattern  string        // log: regular expression that a line of output must match
+	Interval time.Duration // between attempts; 0 means 100 ms
+	Timeout  time.Duration // for the whole boot; 0 means 5 min
+}
+
+// WarmupRequest is an HTTP request that is sent to the ready donor, so that what it loads is in the snapshot.
+type WarmupRequest struct {
+	Method string // default GET
+	Port   int    // default: the probe's
+	Path   string
+	Header map[string]string
+	Body   string
+	Status int // expected; 0 means any below 500
+	Count  int // 0 means 1
+}
+
+// Event reports progress: a step's beginning (Done false), advance, or end.
+type Event struct {
+	Step    string // "image", "create", "boot", "warmup", "freeze", "rootfs", "pack", "publish"
+	Message string
+	Current int64 // bytes, where the step counts them
+	Total   int64
+	Done    bool
+	Elapsed time.Duration
+}
+
+// Result is a published snapshot.
+type Result struct {
+	Ref      snapshot.Ref
+	Manifest ocispec.Descriptor
+	Config   snapshot.Config
+	// Existed is true when the store had this snapshot already and nothing was built.
+	Existed bool
+}
+
+// Snapshot builds one snapshot and publishes it. The donor is gone when it returns, whatever happened.
+func Snapshot(ctx context.Context, eng *engine.Engine, opts Options) (*Result, error) {
+	panic("not yet")
+}
+
+// Resolve returns the ref that Snapshot would publish to, without building anything; the image must be known to the engine.
+func Resolve(ctx context.Context, eng *engine.Engine, opts Options) (snapshot.Ref, error) {
+	panic("not yet")
+}

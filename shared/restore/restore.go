@@ -1,0 +1,82 @@
+// Package restore starts containers: from a snapshot when a fitting one exists, cold when not. It is the one place
+// where that policy lives.
+package restore
+
+import (
+	"context"
+	"time"
+
+	"github.com/criu-docker/criu-docker/shared/cache"
+	"github.com/criu-docker/criu-docker/shared/engine"
+	"github.com/criu-docker/criu-docker/shared/store"
+)
+
+// Policy says what to do about snapshots.
+type Policy string
+
+const (
+	// PolicyNever boots cold.
+	PolicyNever Policy = "never"
+	// PolicyIfPresent restores when a fitting snapshot exists and boots cold when not, or when anything fails before the
+	// clone is released.
+	PolicyIfPresent Policy = "if_present"
+	// PolicyAlways fails where PolicyIfPresent would boot cold.
+	PolicyAlways Policy = "always"
+)
+
+// DefaultTimeout bounds the snapshot's part of a start: look-up, fetch, restore.
+const DefaultTimeout = 60 * time.Second
+
+// Options say what to start.
+type Options struct {
+	Spec   engine.Spec // Config.Hostname is the clone's hostname
+	Policy Policy
+	// Ref names a snapshot: a ref as `criu-docker ls` prints it, or a manifest digest. "" looks one up by image and configuration.
+	Ref     string
+	Store   store.Store   // may be nil with PolicyNever
+	Cache   *cache.Cache  // may be nil with PolicyNever
+	Timeout time.Duration // 0 means DefaultTimeout
+	// OnEvent, if set, is told of every step and of the reason for a cold boot, in sentences fit for users; it must not block.
+	OnEvent func(Event)
+}
+
+// Event is one step of a start.
+type Event struct {
+	Step    string // "resolve", "fetch", "create", "restore", "cold boot"
+	Message string
+	Elapsed time.Duration
+}
+
+// Start tells hot from cold.
+type Start string
+
+// The two ways a container can have been started.
+const (
+	Hot  Start = "hot"
+	Cold Start = "cold"
+)
+
+// Result is a running container.
+type Result struct {
+	ContainerID string
+	Start       Start
+	Reason      string // why cold; "" when hot
+	Ref         string // the snapshot's ref; "" when cold
+	Steps       []Event
+}
+
+// Run creates and starts a container. When it fails nothing is left behind.
+func Run(ctx context.Context, eng *engine.Engine, opts Options) (*Result, error) {
+	panic("not yet")
+}
+
+// Remove ends and removes a container and everything that was made for it (request, clone directory).
+// A container that is gone already is no error.
+func Remove(ctx context.Context, eng *engine.Engine, c *cache.Cache, id string) error {
+	panic("not yet")
+}
+
+// Sweep removes what belongs to containers that no longer exist: after a crash, or after `docker rm` behind our back.
+func Sweep(ctx context.Context, eng *engine.Engine, c *cache.Cache) error {
+	panic("not yet")
+}

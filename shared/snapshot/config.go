@@ -1,0 +1,126 @@
+// Package snapshot defines the artefact that criu-docker publishes: an OCI image manifest whose config says
+// what was frozen, and whose layers hold CRIU's small images, the memory pages in independently compressed frames,
+// and what the donor changed in its container layer. docs/format.md states the format exactly.
+package snapshot
+
+import (
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/criu-docker/criu-docker/shared/criu"
+)
+
+// Config is the JSON config blob of a snapshot: everything that a reviewer asks about it and everything that
+// decides whether a container may be started from it. It never holds the value of an environment variable.
+type Config struct {
+	Created    time.Time    `json:"created"`
+	Image      Image        `json:"image"`
+	Run        RunConfig    `json:"run"`
+	Hostname   string       `json:"hostname"` // the donor's; every clone gets its own
+	Host       Host         `json:"host"`
+	Checkpoint criu.Options `json:"checkpoint"`
+	Processes  []Process    `json:"processes"`
+	Files      []OpenFile   `json:"files,omitempty"`
+	Sockets    []Socket     `json:"sockets,omitempty"`
+	Sizes      Sizes        `json:"sizes"`
+	Timings    []Timing     `json:"timings"`
+}
+
+// Image names the container image that the donor was booted from.
+type Image struct {
+	Reference  string        `json:"reference"`             // as asked for, for example "redmine:5.0"
+	ID         digest.Digest `json:"id"`                    // the engine's image id
+	RepoDigest string        `json:"repo_digest,omitempty"` // name@sha256:… when the image came from a registry
+	Arch       string        `json:"architecture"`          // GOARCH, for example "amd64"
+}
+
+// RunConfig is the effective configuration that a container's process was started with: the request, completed
+// by the image's defaults. Two containers may share a snapshot only if their RunConfigs are equal; what may differ
+// between clones (hostname, published ports, resource limits, mount sources, labels, logging) is not in it.
+type RunConfig struct {
+	Args       []string          `json:"args"`              // entrypoint followed by command
+	Env        map[string]string `json:"env"`               // name → HashEnv of the value; per-allocation variables left out
+	User       string            `json:"user,omitempty"`    // as in the image or the request: "uid[:gid]" or names
+	WorkingDir string            `json:"workdir,omitempty"` // "" means "/"
+	Mounts     []Mount           `json:"mounts,omitempty"`  // sorted by destination
+	Ports      []string          `json:"ports,omitempty"`   // exposed container ports, "3000/tcp", sorted; informative
+	TTY        bool              `json:"tty,omitempty"`
+	Security   Security          `json:"security"`
+}
+
+// Mount is a mount point inside the container; its source may differ from clone to clone.
+type Mount struct {
+	Destination string `json:"destination"`
+	Type        string `json:"type"` // "bind" (volumes too: CRIU can't tell them apart) or "tmpfs"
+	ReadOnly    bool   `json:"read_only,omitempty"`
+}
+
+// Security is what CRIU brings back from the frozen process rather than takes from the clone's own request,
+// so that it must be equal in both.
+type Security struct {
+	Privileged     bool              `json:"privileged,omitempty"`
+	CapAdd         []string          `json:"cap_add,omitempty"`
+	CapDrop        []string          `json:"cap_drop,omitempty"`
+	SecurityOpt    []string          `json:"security_opt,omitempty"`
+	ReadonlyRootfs bool              `json:"readonly_rootfs,omitempty"`
+	IpcMode        string            `json:"ipc_mode,omitempty"`
+	PidMode        string            `json:"pid_mode,omitempty"`
+	UTSMode        string            `json:"uts_mode,omitempty"`
+	UsernsMode     string            `json:"userns_mode,omitempty"`
+	CgroupnsMode   string            `json:"cgroupns_mode,omitempty"`
+	GroupAdd       []string          `json:"group_add,omitempty"`
+	Ulimits        []string          `json:"ulimits,omitempty"` // "nofile=1024:2048", sorted
+	Sysctls        map[string]string `json:"sysctls,omitempty"`
+	Init           bool              `json:"init,omitempty"`
+}
+
+// Host is the machine and the software that froze the donor; restore.Fit compares it with the node at hand.
+type Host struct {
+	Kernel      string   `json:"kernel"`
+	CRIU        string   `json:"criu"`
+	Runc        string   `json:"runc"`
+	Engine      string   `json:"engine"`
+	CPUModel    string   `json:"cpu_model"`
+	CPUFeatures []string `json:"cpu_features"` // flags as in /proc/cpuinfo, sorted
+	XSaveSize   uint32   `json:"xsave_size"`   // bytes; must be equal on the restoring host
+}
+
+// Process is one node of the frozen process tree.
+type Process struct {
+	PID      uint32    `json:"pid"` // inside the container
+	Command  string    `json:"command"`
+	RSS      int64     `json:"rss_bytes"`
+	Children []Process `json:"children,omitempty"`
+}
+
+// OpenFile is a descriptor that was open when the donor was frozen.
+type OpenFile struct {
+	PID  uint32 `json:"pid"`
+	FD   string `json:"fd"`
+	Type string `json:"type"`
+	Path string `json:"path"`
+}
+
+// Socket is a socket that was open when the donor was frozen.
+type Socket struct {
+	PID      uint32 `json:"pid"`
+	Protocol string `json:"protocol"`
+	State    string `json:"state"`
+	Source   string `json:"source,omitempty"`
+	Dest     string `json:"destination,omitempty"`
+}
+
+// Sizes are in bytes.
+type Sizes struct {
+	Memory     int64 `json:"memory"`     // page images, uncompressed
+	Checkpoint int64 `json:"checkpoint"` // CRIU's other images, uncompressed
+	Rootfs     int64 `json:"rootfs"`     // container-layer delta, uncompressed
+	Packed     int64 `json:"packed"`     // all layers as stored
+}
+
+// Timing is how long one step of the build took.
+type Timing struct {
+	Step    string        `json:"step"` // "boot", "warmup", "freeze", "pack", …
+	Elapsed time.Duration `json:"elapsed_ns"`
+}
