@@ -1,0 +1,69 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/docker/docker/api/types/checkpoint"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/pkg/stdcopy"
+)
+
+// Create creates a container, not yet started, under the given runtime ("" takes the engine's default).
+func (e *Engine) Create(ctx context.Context, spec Spec, runtime string) (id string, err error) {
+	host := container.HostConfig{}
+	if spec.Host != nil {
+		host = *spec.Host
+	}
+	if runtime != "" {
+		host.Runtime = runtime
+	}
+	resp, err := e.Client.ContainerCreate(ctx, spec.Config, &host, spec.Network, nil, spec.Name)
+	if err != nil {
+		return "", fmt.Errorf("create container of %q: %w", spec.Config.Image, err)
+	}
+	return resp.ID, nil
+}
+
+// Start starts a created container. The error holds what the runtime said.
+func (e *Engine) Start(ctx context.Context, id string) error {
+	if err := e.Client.ContainerStart(ctx, id, container.StartOptions{}); err != nil {
+		return fmt.Errorf("start container %.12s: %w", id, err)
+	}
+	return nil
+}
+
+// Remove ends and removes a container with its anonymous volumes. One that is gone already is no error.
+func (e *Engine) Remove(ctx context.Context, id string) error {
+	err := e.Client.ContainerRemove(ctx, id, container.RemoveOptions{Force: true, RemoveVolumes: true})
+	if err != nil && !IsNotFound(err) {
+		return fmt.Errorf("remove container %.12s: %w", id, err)
+	}
+	return nil
+}
+
+// Freeze checkpoints a running container and ends it. Where the images go is the runtime's decision
+// (ociruntime.Request.CheckpointDir), not the engine's.
+func (e *Engine) Freeze(ctx context.Context, id string) error {
+	err := e.Client.CheckpointCreate(ctx, id, checkpoint.CreateOptions{CheckpointID: "freeze", Exit: true})
+	if err != nil {
+		return fmt.Errorf("freeze container %.12s: %w", id, err)
+	}
+	return nil
+}
+
+// LastOutput returns the last lines that a container wrote, standard output and error mixed, for use in error messages.
+func (e *Engine) LastOutput(ctx context.Context, id string, lines int) (string, error) {
+	body, err := e.Client.ContainerLogs(ctx, id, container.LogsOptions{ShowStdout: true, ShowStderr: true, Tail: fmt.Sprint(lines)})
+	if err != nil {
+		return "", fmt.Errorf("output of container %.12s: %w", id, err)
+	}
+	defer body.Close()
+	var b bytes.Buffer
+	if _, err := stdcopy.StdCopy(&b, &b, body); err != nil {
+		return "", fmt.Errorf("output of container %.12s: %w", id, err)
+	}
+	return strings.TrimSpace(b.String()), nil
+}

@@ -1,0 +1,197 @@
+package engine
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"sort"
+	"strings"
+
+	"github.com/docker/docker/api/types/image"
+	"github.com/docker/docker/api/types/mount"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/criu-docker/criu-docker/shared/snapshot"
+)
+
+// Effective returns the run configuration that the engine would start spec's process with: the request completed by the
+// image's defaults, in the way `docker run` completes it.
+func Effective(spec Spec, img image.InspectResponse) (snapshot.RunConfig, error) {
+	id, err := digest.Parse(img.ID)
+	if err != nil {
+		return snapshot.RunConfig{}, fmt.Errorf("image %q has the id %q: %w", spec.Config.Image, img.ID, err)
+	}
+	c := spec.Config
+	run := snapshot.RunConfig{
+		User:       c.User,
+		WorkingDir: c.WorkingDir,
+		TTY:        c.Tty,
+		Env:        map[string]string{},
+	}
+
+	entrypoint, cmd := []string(c.Entrypoint), []string(c.Cmd)
+	var imageEnv []string
+	if img.Config != nil {
+		imageEnv = img.Config.Env
+		if run.User == "" {
+			run.User = img.Config.User
+		}
+		if run.WorkingDir == "" {
+			run.WorkingDir = img.Config.WorkingDir
+		}
+		// An entrypoint in the request hides the image's command as well; [""] asks for none.
+		if len(entrypoint) == 0 {
+			entrypoint = img.Config.Entrypoint
+			if len(cmd) == 0 {
+				cmd = img.Config.Cmd
+			}
+		}
+		for port := range img.Config.ExposedPorts {
+			run.Ports = append(run.Ports, port)
+		}
+		for dest := range img.Config.Volumes {
+			run.Mounts = append(run.Mounts, snapshot.Mount{Destination: path.Clean(dest), Type: "bind"})
+		}
+	}
+	if len(entrypoint) == 1 && entrypoint[0] == "" {
+		entrypoint = nil
+	}
+	run.Args = append(slices.Clone(entrypoint), cmd...)
+
+	for _, kv := range slices.Concat(imageEnv, c.Env) {
+		name, value, ok := strings.Cut(kv, "=")
+		if !ok { // `docker run -e NAME` without a value removes the variable
+			delete(run.Env, name)
+			continue
+		}
+		if !snapshot.PerAllocation(name) {
+			run.Env[name] = snapshot.HashEnv(id, name, value)
+		}
+	}
+	for port := range c.ExposedPorts {
+		run.Ports = append(run.Ports, string(port))
+	}
+	sort.Strings(run.Ports)
+	run.Ports = slices.Compact(run.Ports)
+
+	mounts, err := mounts(spec)
+	if err != nil {
+		return snapshot.RunConfig{}, err
+	}
+	run.Mounts = mergeMounts(run.Mounts, mounts)
+	run.Security = security(spec)
+	return run, nil
+}
+
+// mounts lists what the request mounts, binds and volumes alike.
+func mounts(spec Spec) ([]snapshot.Mount, error) {
+	var list []snapshot.Mount
+	for dest := range spec.Config.Volumes {
+		list = append(list, snapshot.Mount{Destination: path.Clean(dest), Type: "bind"})
+	}
+	h := spec.Host
+	if h == nil {
+		return list, nil
+	}
+	for _, bind := range h.Binds {
+		parts := strings.Split(bind, ":")
+		m := snapshot.Mount{Type: "bind"}
+		switch len(parts) {
+		case 1:
+			m.Destination = parts[0]
+		case 2:
+			m.Destination = parts[1]
+		case 3:
+			m.Destination = parts[1]
+			m.ReadOnly = slices.Contains(strings.Split(parts[2], ","), "ro")
+		default:
+			return nil, fmt.Errorf("bind %q: want SOURCE:DESTINATION[:OPTIONS]", bind)
+		}
+		m.Destination = path.Clean(m.Destination)
+		list = append(list, m)
+	}
+	for _, m := range h.Mounts {
+		switch m.Type {
+		case mount.TypeBind, mount.TypeVolume:
+			list = append(list, snapshot.Mount{Destination: path.Clean(m.Target), Type: "bind", ReadOnly: m.ReadOnly})
+		case mount.TypeTmpfs:
+			list = append(list, snapshot.Mount{Destination: path.Clean(m.Target), Type: "tmpfs", ReadOnly: m.ReadOnly})
+		default:
+			return nil, fmt.Errorf("mount at %q has type %q: a snapshot can hold bind, volume and tmpfs mounts", m.Target, m.Type)
+		}
+	}
+	for dest := range h.Tmpfs {
+		list = append(list, snapshot.Mount{Destination: path.Clean(dest), Type: "tmpfs"})
+	}
+	return list, nil
+}
+
+// mergeMounts lets a mount of the request replace the image's volume at the same place, and sorts.
+func mergeMounts(image, request []snapshot.Mount) []snapshot.Mount {
+	byDest := map[string]snapshot.Mount{}
+	for _, m := range slices.Concat(image, request) {
+		byDest[m.Destination] = m
+	}
+	var merged []snapshot.Mount
+	for _, m := range byDest {
+		merged = append(merged, m)
+	}
+	sort.Slice(merged, func(i, j int) bool { return merged[i].Destination < merged[j].Destination })
+	return merged
+}
+
+func security(spec Spec) snapshot.Security {
+	h := spec.Host
+	if h == nil {
+		return snapshot.Security{}
+	}
+	s := snapshot.Security{
+		Privileged:     h.Privileged,
+		CapAdd:         sortedUpper(h.CapAdd),
+		CapDrop:        sortedUpper(h.CapDrop),
+		SecurityOpt:    sorted(h.SecurityOpt),
+		ReadonlyRootfs: h.ReadonlyRootfs,
+		IpcMode:        namespaceMode(string(h.IpcMode)),
+		PidMode:        string(h.PidMode),
+		UTSMode:        string(h.UTSMode),
+		UsernsMode:     string(h.UsernsMode),
+		CgroupnsMode:   string(h.CgroupnsMode),
+		GroupAdd:       sorted(h.GroupAdd),
+		Sysctls:        h.Sysctls,
+		Init:           h.Init != nil && *h.Init,
+	}
+	if len(s.Sysctls) == 0 {
+		s.Sysctls = nil
+	}
+	for _, u := range h.Ulimits {
+		s.Ulimits = append(s.Ulimits, fmt.Sprintf("%s=%d:%d", u.Name, u.Soft, u.Hard))
+	}
+	sort.Strings(s.Ulimits)
+	return s
+}
+
+// namespaceMode drops the engine's default, so that asking for it and not asking are the same.
+func namespaceMode(mode string) string {
+	if mode == "private" {
+		return ""
+	}
+	return mode
+}
+
+func sorted(list []string) []string {
+	list = slices.Clone(list)
+	sort.Strings(list)
+	if len(list) == 0 {
+		return nil
+	}
+	return list
+}
+
+// sortedUpper normalises capability names: the engine takes "net_admin", "NET_ADMIN" and "CAP_NET_ADMIN" for the same.
+func sortedUpper(list []string) []string {
+	var upper []string
+	for _, c := range list {
+		upper = append(upper, strings.TrimPrefix(strings.ToUpper(c), "CAP_"))
+	}
+	return sorted(upper)
+}
