@@ -1,0 +1,82 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// binaryLinks are the other names that a binary is called by.
+var binaryLinks = map[string][]string{"criu-docker": {"criu-docker-runc"}}
+
+// pluginDir is where the Nomad agent of a node looks for drivers.
+const pluginDir = "/opt/nomad/plugins"
+
+func installCommand(lab *Lab) *cobra.Command {
+	return &cobra.Command{
+		Use:   "install-binary FILE…",
+		Short: "Put binaries of this repository into every running node, in one step each",
+		Long: `Copy binaries into /usr/local/bin of every running node, or, if they are called nomad-driver-…, into the plugin
+directory of its Nomad agent (then: lab restart nomad). criu-docker becomes criu-docker-runc as well.`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			unlock, err := lab.lock(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer unlock()
+			nodes, err := lab.nodes()
+			if err != nil {
+				return err
+			}
+			installed := 0
+			for _, n := range nodes {
+				if n.initPID() == 0 {
+					continue
+				}
+				if err := n.install(args); err != nil {
+					return err
+				}
+				installed++
+			}
+			if installed == 0 {
+				return fmt.Errorf("no node runs: bring the lab up with lab up")
+			}
+			return nil
+		},
+	}
+}
+
+// install copies binaries into the running node, through its init's view of the file system.
+func (n *Node) install(files []string) error {
+	if len(files) == 0 {
+		return nil
+	}
+	root := filepath.Join("/proc", fmt.Sprint(n.initPID()), "root")
+	for _, f := range files {
+		name, dir := filepath.Base(f), "/usr/local/bin"
+		if strings.HasPrefix(name, "nomad-driver-") {
+			dir = pluginDir
+		}
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
+			return fmt.Errorf("install %s in node %s: %w", f, n.Name, err)
+		}
+		if err := copyFile(f, filepath.Join(root, dir, name), 0o755); err != nil {
+			return fmt.Errorf("install in node %s: %w", n.Name, err)
+		}
+		for _, link := range binaryLinks[name] {
+			tmp := filepath.Join(root, dir, "."+link)
+			_ = os.Remove(tmp)
+			if err := os.Symlink(name, tmp); err != nil {
+				return fmt.Errorf("install in node %s: %w", n.Name, err)
+			}
+			if err := os.Rename(tmp, filepath.Join(root, dir, link)); err != nil {
+				return fmt.Errorf("install in node %s: %w", n.Name, err)
+			}
+		}
+	}
+	return nil
+}

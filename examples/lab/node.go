@@ -1,0 +1,274 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Node is one little machine of the lab, as seen from the host.
+type Node struct {
+	Name string
+	Dir  string
+	lab  *Lab
+}
+
+// nodeSpec is what init needs to know to be the node; up writes it.
+type nodeSpec struct {
+	Name   string `json:"name"`
+	Rootfs string `json:"rootfs"`
+	Cgroup string `json:"cgroup"` // parent of every container's cgroup
+}
+
+// hosts are the lines of /etc/hosts that name the other nodes.
+func (s nodeSpec) hosts() string { return "" }
+
+func readSpec(dir string) (nodeSpec, error) {
+	var spec nodeSpec
+	b, err := os.ReadFile(filepath.Join(dir, "node.json"))
+	if err != nil {
+		return spec, fmt.Errorf("what node this is: %w", err)
+	}
+	if err := json.Unmarshal(b, &spec); err != nil {
+		return spec, fmt.Errorf("%s/node.json: %w", dir, err)
+	}
+	return spec, nil
+}
+
+// identity names a process beyond the reuse of its pid.
+type identity struct {
+	PID   int    `json:"pid"`
+	Start string `json:"start"` // start time in clock ticks since boot
+}
+
+func identify(pid int) (identity, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return identity{}, err
+	}
+	// The second field is the program's name in parentheses, which may itself hold spaces and parentheses.
+	_, rest, ok := strings.Cut(string(b), ") ")
+	for ok && strings.Contains(rest, ") ") {
+		_, rest, ok = strings.Cut(rest, ") ")
+	}
+	fields := strings.Fields(rest)
+	if len(fields) < 20 {
+		return identity{}, fmt.Errorf("process %d: unexpected stat %q", pid, b)
+	}
+	if fields[0] == "Z" {
+		return identity{}, fmt.Errorf("process %d has ended", pid)
+	}
+	return identity{PID: pid, Start: fields[19]}, nil
+}
+
+// initPID returns the host's pid of the node's init, or 0 if it doesn't run.
+func (n *Node) initPID() int {
+	b, err := os.ReadFile(filepath.Join(n.Dir, "init.json"))
+	if err != nil {
+		return 0
+	}
+	var id identity
+	if json.Unmarshal(b, &id) != nil {
+		return 0
+	}
+	if now, err := identify(id.PID); err != nil || now != id {
+		return 0
+	}
+	return id.PID
+}
+
+// start boots the node and returns when its services are ready.
+func (n *Node) start(ctx context.Context, spec nodeSpec) error {
+	if err := n.clean(); err != nil {
+		return err
+	}
+	if err := n.prepare(spec); err != nil {
+		return err
+	}
+	log, err := os.OpenFile(filepath.Join(n.Dir, "log", "init.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	if err != nil {
+		return fmt.Errorf("node log: %w", err)
+	}
+	defer log.Close()
+	cmd := exec.Command(filepath.Join(n.Dir, "bin", "lab"), "init", n.Dir)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Setsid: true,
+		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWUTS |
+			unix.CLONE_NEWIPC,
+	}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start node %s in namespaces of its own (needs root): %w", n.Name, err)
+	}
+	died := make(chan error, 1)
+	go func() { died <- cmd.Wait() }()
+	id, err := identify(cmd.Process.Pid)
+	if err != nil {
+		return fmt.Errorf("start node %s: %w", n.Name, err)
+	}
+	if err := writeJSON(filepath.Join(n.Dir, "init.json"), id); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 90*time.Second)
+	defer cancel()
+	go func() {
+		select {
+		case <-died:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	if err := n.waitReady(ctx); err != nil {
+		tailOf, _ := os.ReadFile(log.Name())
+		return fmt.Errorf("node %s: %w; logs are in %s, init's ends with:\n%s", n.Name, err, filepath.Dir(log.Name()), tail(tailOf))
+	}
+	return nil
+}
+
+// prepare fills the node's directory with what its init needs.
+func (n *Node) prepare(spec nodeSpec) error {
+	for _, d := range []string{"bin", "log"} {
+		if err := os.MkdirAll(filepath.Join(n.Dir, d), 0o755); err != nil {
+			return fmt.Errorf("node directory: %w", err)
+		}
+	}
+	old, err := readSpec(n.Dir)
+	if err == nil && old.Rootfs != spec.Rootfs {
+		// What was written on top of another root file system doesn't fit this one.
+		if err := os.RemoveAll(filepath.Join(n.Dir, "upper")); err != nil {
+			return fmt.Errorf("node directory: %w", err)
+		}
+	}
+	if err := writeJSON(filepath.Join(n.Dir, "node.json"), spec); err != nil {
+		return err
+	}
+	// A copy, because go run deletes its binary, and because a rebuild must not change a running node.
+	return copyFile("/proc/self/exe", filepath.Join(n.Dir, "bin", "lab"), 0o755)
+}
+
+func (n *Node) waitReady(ctx context.Context) error {
+	var missing []string
+	for {
+		state, err := n.state(ctx)
+		if err == nil {
+			missing = missing[:0]
+			for _, s := range state.Services {
+				if !s.Ready {
+					missing = append(missing, s.Name)
+				}
+			}
+			if len(missing) == 0 {
+				return nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+			if err != nil {
+				return fmt.Errorf("init does not answer: %w", err)
+			}
+			return fmt.Errorf("not ready in time: %s", strings.Join(missing, ", "))
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// stop ends the node: its services first, so that they leave their data in order, then everything in it.
+func (n *Node) stop(ctx context.Context) error {
+	if pid := n.initPID(); pid != 0 {
+		slog.Debug("stopping", "node", n.Name, "pid", pid)
+		if err := endProcess(ctx, pid, 20*time.Second); err != nil {
+			return fmt.Errorf("stop node %s: %w", n.Name, err)
+		}
+	}
+	return n.clean()
+}
+
+// clean removes what a node leaves behind in the kernel when its processes are gone.
+func (n *Node) clean() error {
+	if pid := n.initPID(); pid != 0 {
+		return fmt.Errorf("node %s still runs (pid %d)", n.Name, pid)
+	}
+	for _, f := range []string{"init.json", "init.sock"} {
+		if err := os.Remove(filepath.Join(n.Dir, f)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("clean node %s: %w", n.Name, err)
+		}
+	}
+	return removeCgroups(n.cgroup())
+}
+
+func (n *Node) cgroup() string { return filepath.Join(n.lab.cgroup(), n.Name) }
+
+// endProcess asks a process to end and kills it when it has not done so in time.
+func endProcess(ctx context.Context, pid int, patience time.Duration) error {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("process %d: %w", pid, err)
+	}
+	defer unix.Close(fd)
+	for _, step := range []struct {
+		signal  unix.Signal
+		timeout time.Duration
+	}{{unix.SIGTERM, patience}, {unix.SIGKILL, 10 * time.Second}} {
+		if err := unix.PidfdSendSignal(fd, step.signal, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("signal process %d: %w", pid, err)
+		}
+		deadline := time.Now().Add(step.timeout)
+		for time.Now().Before(deadline) {
+			polled, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 100)
+			if err == nil && polled > 0 {
+				return nil
+			}
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+		}
+	}
+	return fmt.Errorf("process %d does not end", pid)
+}
+
+func writeJSON(path string, v any) error {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", path, err)
+	}
+	tmp := path + ".tmp"
+	if err := os.WriteFile(tmp, append(b, '\n'), 0o644); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return os.Rename(tmp, path)
+}
+
+// copyFile replaces target in one step, so that it may be a program that runs at the moment.
+func copyFile(source, target string, mode os.FileMode) error {
+	in, err := os.Open(source)
+	if err != nil {
+		return fmt.Errorf("copy: %w", err)
+	}
+	defer in.Close()
+	tmp := target + ".tmp" + strconv.Itoa(os.Getpid())
+	out, err := os.OpenFile(tmp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, mode)
+	if err != nil {
+		return fmt.Errorf("copy %s: %w", source, err)
+	}
+	_, err = io.Copy(out, in)
+	if err := errors.Join(err, out.Close()); err != nil {
+		return errors.Join(fmt.Errorf("copy %s to %s: %w", source, target, err), os.Remove(tmp))
+	}
+	return os.Rename(tmp, target)
+}

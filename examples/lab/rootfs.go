@@ -1,0 +1,192 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// recipe says what a root file system is made of. Everything that changes the outcome is in it, so that its hash can
+// name the outcome.
+type recipe struct {
+	Suite    string   `json:"suite"`
+	Mirror   string   `json:"mirror"`
+	Packages []string `json:"packages"`
+	Setup    string   `json:"setup"` // shell script that runs inside, after the packages
+}
+
+// nodeRecipe is Debian forky, the first release whose CRIU restores sockets on current kernels and whose Docker has
+// the checkpoint API working with it.
+func nodeRecipe() recipe {
+	return recipe{
+		Suite:  "forky",
+		Mirror: mirror(),
+		Packages: []string{
+			"docker.io", "docker-cli", "containerd", "runc", "criu", "podman", "crun", "conmon", "netavark",
+			"iptables", "nftables", "iproute2", "containernetworking-plugins", "procps", "curl", "jq", "util-linux",
+			"ca-certificates", "busybox-static", "zstd", "kmod", "iputils-ping", "less", "file",
+		},
+	}
+}
+
+func mirror() string {
+	if m := os.Getenv("LAB_MIRROR"); m != "" {
+		return m
+	}
+	return "http://deb.debian.org/debian"
+}
+
+// key leaves out the mirror: another mirror gives the same packages.
+func (r recipe) key() string {
+	r.Mirror = ""
+	b, err := json.Marshal(r)
+	if err != nil {
+		panic(err) // strings and lists of strings always encode
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:6])
+}
+
+// rootfs returns the directory of the node's root file system and builds it first if this machine has none for the
+// present recipe.
+func (l *Lab) rootfs(ctx context.Context) (string, error) {
+	r := nodeRecipe()
+	dir := filepath.Join(l.Cache, "rootfs-"+r.Suite+"-"+r.key())
+	if err := buildOnce(ctx, dir, func(tmp string) error {
+		slog.Info("building the node's root file system, once for this recipe", "suite", r.Suite, "dir", dir)
+		return debootstrap(ctx, r, tmp)
+	}); err != nil {
+		return "", fmt.Errorf("root file system of the nodes: %w", err)
+	}
+	return dir, nil
+}
+
+// buildOnce makes the directory with build, in a temporary place that gets its name only when it is complete. Two
+// processes that want the same directory build it once.
+func buildOnce(ctx context.Context, dir string, build func(tmp string) error) error {
+	if _, err := os.Stat(dir); err == nil {
+		return nil
+	}
+	unlock, err := lockFile(ctx, dir+".lock")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if _, err := os.Stat(dir); err == nil {
+		return nil
+	}
+	tmp := dir + ".tmp"
+	if err := os.RemoveAll(tmp); err != nil {
+		return fmt.Errorf("remove an unfinished build: %w", err)
+	}
+	if err := build(tmp); err != nil {
+		return errors.Join(err, os.RemoveAll(tmp))
+	}
+	if err := os.Rename(tmp, dir); err != nil {
+		return fmt.Errorf("put the build in place: %w", err)
+	}
+	return nil
+}
+
+// debootstrap fills dir with a Debian system. The work happens in a mount namespace of its own, so that whatever
+// package scripts mount is gone when it ends.
+func debootstrap(ctx context.Context, r recipe, dir string) error {
+	if err := needDebootstrap(ctx); err != nil {
+		return err
+	}
+	args := []string{
+		"--mount", "--propagation", "private", "--", "debootstrap", "--variant=minbase",
+		"--include=" + strings.Join(r.Packages, ","), r.Suite, dir, r.Mirror,
+	}
+	if _, err := os.Stat(filepath.Join("/usr/share/debootstrap/scripts", r.Suite)); err != nil {
+		// An older debootstrap doesn't know the suite's name; the script of unstable builds every recent suite.
+		args = append(args, "sid")
+	}
+	start := time.Now()
+	if err := runLogged(ctx, dir+".log", "unshare", args...); err != nil {
+		return fmt.Errorf("debootstrap %s from %s (set LAB_MIRROR to use another mirror): %w", r.Suite, r.Mirror, err)
+	}
+	if r.Setup != "" {
+		if err := runLogged(ctx, dir+".log", "unshare", "--mount", "--pid", "--fork", "--propagation", "private", "--",
+			"chroot", dir, "/bin/sh", "-ec", "mount -t proc proc /proc\n"+r.Setup); err != nil {
+			return fmt.Errorf("set up %s: %w", dir, err)
+		}
+	}
+	versions, err := exec.CommandContext(ctx, "chroot", dir, "dpkg-query", "-W", "-f", "${Package} ${Version}\n").Output()
+	if err != nil {
+		return fmt.Errorf("list the packages of %s: %w", dir, err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "etc", "lab-packages"), versions, 0o644); err != nil {
+		return fmt.Errorf("record package versions: %w", err)
+	}
+	if err := dropPackageCaches(dir); err != nil {
+		return err
+	}
+	slog.Info("built", "suite", r.Suite, "dir", dir, "took", time.Since(start).Round(time.Second))
+	return os.Remove(dir + ".log")
+}
+
+func dropPackageCaches(dir string) error {
+	for _, pattern := range []string{"var/cache/apt/archives/*.deb", "var/lib/apt/lists/*_Packages", "var/cache/apt/*.bin"} {
+		files, err := filepath.Glob(filepath.Join(dir, pattern))
+		if err != nil {
+			return fmt.Errorf("package caches: %w", err)
+		}
+		for _, f := range files {
+			if err := os.Remove(f); err != nil {
+				return fmt.Errorf("package caches: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+func needDebootstrap(ctx context.Context) error {
+	if _, err := exec.LookPath("debootstrap"); err == nil {
+		return nil
+	}
+	slog.Info("installing debootstrap on the host")
+	for _, args := range [][]string{{"update", "-q"}, {"install", "-y", "-q", "--no-install-recommends", "debootstrap"}} {
+		cmd := exec.CommandContext(ctx, "apt-get", args...)
+		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("debootstrap is missing and apt-get %s failed (install it by hand): %w\n%s", args[0], err, tail(out))
+		}
+	}
+	return nil
+}
+
+// runLogged runs a command that talks a lot, keeps all of it in a file and shows the end of it on failure.
+func runLogged(ctx context.Context, logFile, name string, args ...string) error {
+	f, err := os.OpenFile(logFile, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	if err != nil {
+		return fmt.Errorf("log of %s: %w", name, err)
+	}
+	defer f.Close()
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Stdout, cmd.Stderr = f, f
+	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C")
+	if err := cmd.Run(); err != nil {
+		out, _ := os.ReadFile(logFile)
+		return fmt.Errorf("%s: %w; log %s ends with:\n%s", name, err, logFile, tail(out))
+	}
+	return nil
+}
+
+// tail returns the last lines of a program's output, enough to see why it failed.
+func tail(out []byte) string {
+	lines := strings.Split(strings.TrimRight(string(out), "\n"), "\n")
+	if len(lines) > 15 {
+		lines = lines[len(lines)-15:]
+	}
+	return strings.Join(lines, "\n")
+}
