@@ -1,7 +1,16 @@
 package ociruntime
 
 import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
 	"time"
+
+	"github.com/google/renameio/v2"
 
 	"github.com/criu-docker/criu-docker/shared/criu"
 )
@@ -9,24 +18,29 @@ import (
 // DefaultRunDir is where requests and the state of containers under way live; it is gone after a reboot, as they are.
 const DefaultRunDir = "/run/criu-docker"
 
+// DefaultTimeout bounds one restore, from the release of the clone to its first instruction.
+const DefaultTimeout = 60 * time.Second
+
 // Kind says what is asked of the runtime for a container.
 type Kind string
 
 const (
-	// KindDonor boots the container as usual, but with its network namespace by path, and writes its checkpoint to Request.CheckpointDir.
+	// KindDonor boots the container as usual, but with its network namespace by path, and writes its checkpoint to
+	// Request.CheckpointDir.
 	KindDonor Kind = "donor"
 	// KindClone restores the container from Request.CheckpointDir at every start.
 	KindClone Kind = "clone"
 )
 
-// Request tells the runtime what to do with one container. Whoever creates the container writes it to
-// RunDir/requests/CONTAINERID.json between the container's creation and its start; it stays while the container exists.
+// Request tells the runtime what to do with one container. Whoever creates the container writes it between the
+// container's creation and its start; it stays while the container exists, so that a restart is hot too.
 type Request struct {
 	Kind Kind `json:"kind"`
 	// CheckpointDir holds CRIU's images. For a donor it exists and is empty. For a clone it is the clone's own directory
 	// (hard links to the cache, its hostname already written into it).
 	CheckpointDir string `json:"checkpoint_dir"`
-	// RootfsDelta is an uncompressed OCI layer that is applied to the clone's root file system before every restore; "" if none.
+	// RootfsDelta is an uncompressed OCI layer that is applied to the clone's root file system before every restore; ""
+	// if none.
 	RootfsDelta string `json:"rootfs_delta,omitempty"`
 	// Options are those of the snapshot.
 	Options criu.Options `json:"options"`
@@ -34,13 +48,13 @@ type Request struct {
 	Timeout time.Duration `json:"timeout_ns,omitempty"`
 }
 
-// Report is what the runtime did for a container, in RunDir/containers/CONTAINERID/report.json.
+// Report is what the runtime did for a container. It outlives the container until Forget.
 type Report struct {
 	// UpperDir is the directory that holds a donor's container layer (overlayfs upperdir).
 	UpperDir string `json:"upper_dir,omitempty"`
 	// Steps of the last start, in order.
 	Steps []Step `json:"steps,omitempty"`
-	// Failure is set when the last freeze or restore failed.
+	// Failure is set when the last freeze or restore failed in CRIU.
 	Failure *criu.Failure `json:"failure,omitempty"`
 }
 
@@ -49,4 +63,87 @@ type Step struct {
 	Name    string        `json:"name"`
 	Start   time.Time     `json:"start"`
 	Elapsed time.Duration `json:"elapsed_ns"`
+}
+
+// RunDir is the directory through which requests reach the runtime and reports come back; normally DefaultRunDir.
+type RunDir string
+
+// WriteRequest tells the runtime what to do with a container at its next start.
+func (d RunDir) WriteRequest(containerID string, r Request) error {
+	if err := os.MkdirAll(filepath.Join(string(d), "requests"), 0o700); err != nil {
+		return fmt.Errorf("request for container %.12s: %w", containerID, err)
+	}
+	if err := writeJSON(d.requestFile(containerID), r); err != nil {
+		return fmt.Errorf("request for container %.12s: %w", containerID, err)
+	}
+	return nil
+}
+
+// ReadRequest returns a container's request; fs.ErrNotExist if it has none.
+func (d RunDir) ReadRequest(containerID string) (Request, error) {
+	var r Request
+	err := readJSON(d.requestFile(containerID), &r)
+	return r, err
+}
+
+// Requests returns the ids of the containers that have a request.
+func (d RunDir) Requests() ([]string, error) {
+	entries, err := os.ReadDir(filepath.Join(string(d), "requests"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	var ids []string
+	for _, e := range entries {
+		if id, ok := strings.CutSuffix(e.Name(), ".json"); ok {
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
+}
+
+// ReadReport returns what the runtime did for a container; an empty report if it did nothing yet.
+func (d RunDir) ReadReport(containerID string) (Report, error) {
+	var r Report
+	err := readJSON(filepath.Join(d.stateDir(containerID), reportName), &r)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Report{}, nil
+	}
+	return r, err
+}
+
+// Forget removes a container's request, report and logs. The container must be gone, or it becomes an ordinary one.
+func (d RunDir) Forget(containerID string) error {
+	err := os.Remove(d.requestFile(containerID))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	c := container{run: d, id: containerID}
+	return errors.Join(err, c.removeNetns(), os.RemoveAll(d.stateDir(containerID)))
+}
+
+func (d RunDir) requestFile(id string) string {
+	return filepath.Join(string(d), "requests", id+".json")
+}
+
+func (d RunDir) stateDir(id string) string {
+	return filepath.Join(string(d), "containers", id)
+}
+
+func writeJSON(file string, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return renameio.WriteFile(file, b, 0o600)
+}
+
+func readJSON(file string, v any) error {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(b, v); err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	return nil
 }

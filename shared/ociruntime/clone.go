@@ -1,0 +1,146 @@
+package ociruntime
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/google/renameio/v2"
+	"github.com/moby/go-archive"
+	"github.com/moby/go-archive/chrootarchive"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// createClone prepares the bundle, starts the supervisor, and returns when the clone's first task exists and waits in
+// the hook: for the engine that is a created container.
+func (c container) createClone(inv invocation, req Request) (err error) {
+	t := newTimeline()
+	b, err := loadBundle(inv.bundle)
+	if err != nil {
+		return err
+	}
+	if err := c.reset(); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.removeNetns())
+		}
+	}()
+	if req.RootfsDelta != "" {
+		if err := applyDelta(b.rootfs(), req.RootfsDelta); err != nil {
+			return err
+		}
+		t.done("container layer")
+	}
+	if err := c.givePath(b); err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	b.addHook(specs.Hook{Path: self, Args: []string{Name, "hook", c.id}})
+	b.annotate(criuConfigAnnotation, c.path(confName))
+	if err := b.save(); err != nil {
+		return err
+	}
+	if err := os.WriteFile(c.path(confName), []byte(req.Options.ConfigFile()), 0o600); err != nil {
+		return err
+	}
+	t.done("bundle")
+	if err := c.writeReport(Report{Steps: t.steps}); err != nil {
+		return err
+	}
+	pid, err := c.startSupervisor(self, inv)
+	if err != nil {
+		return err
+	}
+	return renameio.WriteFile(inv.pidFile, []byte(strconv.Itoa(pid)), 0o644)
+}
+
+// applyDelta brings the clone's container layer to the state that the donor's had when it was frozen. CRIU checks the
+// files that the app holds open by size and mode.
+func applyDelta(rootfs, layer string) error {
+	f, err := os.Open(layer)
+	if err != nil {
+		return fmt.Errorf("container layer of the snapshot: %w", err)
+	}
+	defer f.Close()
+	if _, err := chrootarchive.ApplyUncompressedLayer(rootfs, f, &archive.TarOptions{}); err != nil {
+		return fmt.Errorf("container layer of the snapshot %s: %w", layer, err)
+	}
+	return nil
+}
+
+// readyMessage is what the supervisor tells create, once.
+type readyMessage struct {
+	Pid   int    `json:"pid,omitempty"`
+	Error string `json:"error,omitempty"`
+}
+
+// readyFd is where the supervisor finds the pipe to create.
+const readyFd = 3
+
+// startSupervisor starts the process that sees the restore through, and waits for the pid of the clone's first task.
+func (c container) startSupervisor(self string, inv invocation) (pid int, err error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return 0, err
+	}
+	defer r.Close()
+	args := append([]string{Name}, inv.global...)
+	args = append(args, "supervise", "--bundle", inv.bundle)
+	if inv.consoleSocket != "" {
+		args = append(args, "--console-socket", inv.consoleSocket)
+	}
+	if inv.noPivot {
+		args = append(args, "--no-pivot")
+	}
+	cmd := &exec.Cmd{
+		Path:        self,
+		Args:        append(args, c.id),
+		ExtraFiles:  []*os.File{w}, // becomes readyFd
+		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
+	}
+	if inv.consoleSocket == "" {
+		// The container's own streams, which the restore passes on to the app. With a console our caller reads our
+		// output to its end, so nothing that outlives us may hold it.
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	}
+	err = cmd.Start()
+	w.Close()
+	if err != nil {
+		return 0, fmt.Errorf("start supervisor: %w", err)
+	}
+	// The supervisor bounds the wait: it answers within the request's timeout, and its death ends the pipe.
+	var ready readyMessage
+	if err := json.NewDecoder(r).Decode(&ready); err != nil {
+		_ = cmd.Process.Kill()
+		return 0, fmt.Errorf("the supervisor of the restore died: %w", errors.Join(err, cmd.Wait()))
+	}
+	if ready.Error != "" {
+		_ = cmd.Wait()
+		return 0, errors.New(ready.Error)
+	}
+	return ready.Pid, cmd.Process.Release()
+}
+
+// timeline measures consecutive steps.
+type timeline struct {
+	steps []Step
+	last  time.Time
+}
+
+func newTimeline() *timeline { return &timeline{last: time.Now()} }
+
+func (t *timeline) done(name string) {
+	now := time.Now()
+	t.steps = append(t.steps, Step{Name: name, Start: t.last, Elapsed: now.Sub(t.last)})
+	t.last = now
+}

@@ -1,0 +1,122 @@
+package ociruntime
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/moby/sys/mountinfo"
+)
+
+// createDonor lets runc create the container, with its network namespace by path, and notes where its layer is.
+func (c container) createDonor(inv invocation, _ Request) error {
+	b, err := loadBundle(inv.bundle)
+	if err != nil {
+		return err
+	}
+	if err := c.reset(); err != nil {
+		return err
+	}
+	upper, err := upperDir(b.rootfs())
+	if err != nil {
+		return err
+	}
+	if err := c.writeReport(Report{UpperDir: upper}); err != nil {
+		return err
+	}
+	if err := c.givePath(b); err != nil {
+		return err
+	}
+	b.annotate(criuConfigAnnotation, c.path(confName))
+	if err := b.save(); err != nil {
+		return errors.Join(err, c.removeNetns())
+	}
+	return execRunc(inv.args)
+}
+
+// checkpoint freezes a donor to the place and with the options that its request names, instead of the engine's: the
+// memory image is written once. The engine finds its own directory empty and is content.
+func (c container) checkpoint(inv invocation, req Request) error {
+	if req.Kind != KindDonor {
+		return fmt.Errorf("container %.12s is a clone: freeze the donor of another snapshot instead", c.id)
+	}
+	if err := os.MkdirAll(c.path(workName), 0o700); err != nil {
+		return err
+	}
+	conf := req.Options.ConfigFile()
+	if pid, err := c.initPid(inv); err == nil {
+		// Locking the network costs a run of iptables; there is nothing to lock without a connection.
+		if open, err := hasConnections(pid); err == nil && !open {
+			conf += "network-lock skip\n"
+		}
+	}
+	if err := os.WriteFile(c.path(confName), []byte(conf), 0o600); err != nil {
+		return err
+	}
+	args := append([]string{}, inv.global...)
+	args = append(args, "checkpoint", "--image-path", req.CheckpointDir, "--work-path", c.path(workName))
+	if inv.leaveRunning {
+		args = append(args, "--leave-running")
+	}
+	cmd, err := runcCommand(append(args, c.id)...)
+	if err != nil {
+		return err
+	}
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	if err := cmd.Run(); err != nil {
+		return c.explain("dump.log", fmt.Errorf("runc checkpoint: %w: %s", err, strings.TrimSpace(stderr.String())))
+	}
+	return nil
+}
+
+// initPid asks runc for the pid of the container's first process.
+func (c container) initPid(inv invocation) (int, error) {
+	cmd, err := runcCommand(append(append([]string{}, inv.global...), "state", c.id)...)
+	if err != nil {
+		return 0, err
+	}
+	var state struct {
+		Pid int `json:"pid"`
+	}
+	out, err := cmd.Output()
+	if err != nil {
+		return 0, fmt.Errorf("runc state: %w", err)
+	}
+	return state.Pid, decodeJSON(out, &state)
+}
+
+func runcCommand(args ...string) (*exec.Cmd, error) {
+	path, err := runcPath()
+	if err != nil {
+		return nil, err
+	}
+	return exec.Command(path, args...), nil
+}
+
+// upperDir returns the writable layer of the overlay file system that is mounted at rootfs.
+func upperDir(rootfs string) (string, error) {
+	rootfs, err := filepath.EvalSymlinks(rootfs)
+	if err != nil {
+		return "", fmt.Errorf("root file system: %w", err)
+	}
+	mounts, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(rootfs))
+	if err != nil {
+		return "", fmt.Errorf("root file system %s: %w", rootfs, err)
+	}
+	for _, m := range mounts {
+		if m.FSType != "overlay" {
+			continue
+		}
+		for _, opt := range strings.Split(m.VFSOptions, ",") {
+			if dir, ok := strings.CutPrefix(opt, "upperdir="); ok && filepath.IsAbs(dir) {
+				return dir, nil
+			}
+		}
+	}
+	return "", fmt.Errorf("root file system %s is not a writable overlayfs: use dockerd's overlay2 storage driver or "+
+		"containerd's overlayfs snapshotter", rootfs)
+}

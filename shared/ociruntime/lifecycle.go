@@ -1,0 +1,71 @@
+package ociruntime
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// startClone releases the clone and returns when it runs.
+func (c container) startClone() error {
+	err := c.ask(message{Command: "start"})
+	if errors.Is(err, errNoSupervisor) {
+		if report, rerr := c.run.ReadReport(c.id); rerr == nil && report.Failure != nil {
+			return report.Failure
+		}
+		return fmt.Errorf("container %.12s is not waiting to be started: its restore was ended from outside", c.id)
+	}
+	return err
+}
+
+// kill signals a clone. One that still waits in its hook is not known to runc yet: any signal ends it.
+func (c container) kill(inv invocation) error {
+	err := c.ask(message{Command: "abort"})
+	switch {
+	case err == nil:
+		return nil
+	case !errors.Is(err, errNoSupervisor):
+		return err
+	}
+	if cmd, err := runcCommand(append(append([]string{}, inv.global...), "state", c.id)...); err == nil && cmd.Run() != nil {
+		return c.killTask() // the supervisor was killed before runc knew the container
+	}
+	return execRunc(inv.args)
+}
+
+// killTask ends the first task of a clone that only the supervisor knew.
+func (c container) killTask() error {
+	var t task
+	if err := readJSON(c.path(taskName), &t); err != nil {
+		return fmt.Errorf("container does not exist: %w", err) // the words that containerd takes for "not found"
+	}
+	fd, err := unix.PidfdOpen(t.Pid, 0)
+	if err != nil {
+		return fmt.Errorf("no such process: %w", err)
+	}
+	defer unix.Close(fd)
+	if started, err := startTime(t.Pid); err != nil || started != t.Started {
+		return fmt.Errorf("no such process: %d", t.Pid)
+	}
+	return unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
+}
+
+// delete lets runc delete the container and removes what we made for this start. The report and the logs stay until
+// whoever wrote the request forgets it.
+func (c container) delete(inv invocation) error {
+	if err := c.ask(message{Command: "abort"}); err != nil && !errors.Is(err, errNoSupervisor) {
+		return err
+	}
+	cmd, err := runcCommand(inv.args...)
+	if err != nil {
+		return err
+	}
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	rerr := cmd.Run()
+	if rerr != nil {
+		rerr = fmt.Errorf("runc delete: %w", rerr)
+	}
+	return errors.Join(rerr, c.removeNetns(), c.removeTransient())
+}

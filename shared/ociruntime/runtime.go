@@ -1,0 +1,132 @@
+// Package ociruntime is criu-docker-runc, an OCI runtime that hands everything to runc except what a request asks
+// otherwise: donors get their network namespace by path and are frozen to where the build wants it; clones are restored
+// instead of created.
+//
+// A clone's life:
+//
+//	create   a supervisor runs `runc restore`; CRIU forks the clone's first task, and runc runs our createRuntime hook,
+//	         which tells the supervisor the pid and waits. create writes the pid file and returns.
+//	         The engine now wires the network.
+//	start    tells the supervisor, which releases the hook. Memory is restored and the app runs.
+//	         start fails with CRIU's own first error if it doesn't.
+//	delete   as runc does, and what we made for this start (network namespace, socket) goes too.
+package ociruntime
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+)
+
+// Name is the runtime's file name: the criu-docker binary called by this name is the runtime.
+const Name = "criu-docker-runc"
+
+// runcEnv names the environment variable that points at another runc than the one on PATH.
+const runcEnv = "CRIU_DOCKER_RUNC"
+
+// Main runs one runtime command and returns the exit code. args are as in os.Args.
+func Main(args []string) int {
+	inv, err := parse(args[1:])
+	if err != nil { // not a command line that we know: runc's to judge
+		return handOver(args[1:])
+	}
+	c := container{run: DefaultRunDir, id: inv.id}
+
+	switch inv.command {
+	case "hook":
+		err = hook(inv.id)
+	case "supervise":
+		err = supervise(inv)
+	case "create", "start", "kill", "delete", "checkpoint":
+		req, found, rerr := c.request()
+		switch {
+		case rerr != nil:
+			err = rerr
+		case !found:
+			return handOver(args[1:])
+		default:
+			err = c.do(inv, req)
+		}
+	default:
+		return handOver(args[1:])
+	}
+	if err != nil {
+		inv.logError(err)
+		return 1
+	}
+	return 0
+}
+
+// do runs a command on a container that has a request.
+func (c container) do(inv invocation, req Request) error {
+	switch {
+	case inv.command == "create" && req.Kind == KindDonor:
+		return c.createDonor(inv, req)
+	case inv.command == "create" && req.Kind == KindClone:
+		return c.createClone(inv, req)
+	case inv.command == "start" && req.Kind == KindClone:
+		return c.startClone()
+	case inv.command == "kill" && req.Kind == KindClone:
+		return c.kill(inv)
+	case inv.command == "delete":
+		return c.delete(inv)
+	case inv.command == "checkpoint":
+		return c.checkpoint(inv, req)
+	case req.Kind != KindDonor && req.Kind != KindClone:
+		return fmt.Errorf("request for container %.12s: kind = %q: want %q or %q", c.id, req.Kind, KindDonor, KindClone)
+	default:
+		return execRunc(inv.args)
+	}
+}
+
+// container is one container's place in the run directory.
+type container struct {
+	run RunDir
+	id  string
+}
+
+const (
+	reportName = "report.json"
+	socketName = "sock" // short: a unix socket address holds 107 bytes, and an id takes 64
+	confName   = "criu.conf"
+	workName   = "work" // CRIU's and runc's logs of the last freeze or restore
+)
+
+func (c container) path(name string) string { return filepath.Join(c.run.stateDir(c.id), name) }
+
+func (c container) request() (Request, bool, error) {
+	req, err := c.run.ReadRequest(c.id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return req, false, nil
+	}
+	return req, err == nil, err
+}
+
+// handOver becomes runc; it returns only if that fails.
+func handOver(args []string) int {
+	fmt.Fprintf(os.Stderr, "%s: %v\n", Name, execRunc(args))
+	return 127
+}
+
+func execRunc(args []string) error {
+	path, err := runcPath()
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("exec %s: %w", path, syscall.Exec(path, append([]string{path}, args...), os.Environ()))
+}
+
+func runcPath() (string, error) {
+	if path := os.Getenv(runcEnv); path != "" {
+		return path, nil
+	}
+	path, err := exec.LookPath("runc")
+	if err != nil {
+		return "", fmt.Errorf("runc is not on PATH: install it, or name it in %s: %w", runcEnv, err)
+	}
+	return path, nil
+}
