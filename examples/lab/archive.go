@@ -18,8 +18,9 @@ import (
 // epoch stands for every time in an image that would otherwise make two builds of one recipe differ.
 var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-func hashOf(parts ...any) string {
-	b, err := json.Marshal(parts)
+// hashOf is the key of what is made by a recipe.
+func hashOf(recipe any) string {
+	b, err := json.Marshal(recipe)
 	if err != nil {
 		panic(err) // recipes are made of strings, lists and maps
 	}

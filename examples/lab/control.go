@@ -18,11 +18,12 @@ import (
 
 // request is the first message of a client on the control socket of a node.
 type request struct {
-	Op      string   `json:"op"` // status, restart, stop or exec
-	Service string   `json:"service,omitempty"`
-	Argv    []string `json:"argv,omitempty"`
-	Env     []string `json:"env,omitempty"`
-	Dir     string   `json:"dir,omitempty"`
+	Op       string    `json:"op"`                 // status, services, restart, stop or exec
+	Service  string    `json:"service,omitempty"`  // restart, stop
+	Services []service `json:"services,omitempty"` // services: all that shall run
+	Argv     []string  `json:"argv,omitempty"`     // exec
+	Env      []string  `json:"env,omitempty"`
+	Dir      string    `json:"dir,omitempty"`
 }
 
 // reply is the only answer to most requests, and the last one to exec.
@@ -78,6 +79,8 @@ func (c *controller) handle(conn *net.UnixConn) {
 	switch req.Op {
 	case "status":
 		rep.State = &nodeState{Spec: c.spec, Services: c.supervisor.states()}
+	case "services":
+		err = c.supervisor.ensure(ctx, req.Services)
 	case "restart":
 		err = c.supervisor.restart(ctx, req.Service)
 	case "stop":

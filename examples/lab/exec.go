@@ -80,6 +80,8 @@ func execEnv(environ []string, node string) []string {
 		"HOME":                  "/root",
 		"TMPDIR":                "/tmp",
 		"CRIU_DOCKER_LAB":       node,
+		"STORAGE_EMULATOR_HOST": "http://" + gcsAddress,
+		"NOMAD_ADDR":            "http://" + nomadAddress,
 	}
 	drop := map[string]bool{"DOCKER_HOST": true, "DOCKER_CONTEXT": true, "DOCKER_CONFIG": true, "CONTAINER_HOST": true, "XDG_RUNTIME_DIR": true}
 	// Go's caches are the host's, or every go command in the node would start from nothing.

@@ -36,7 +36,7 @@ type imageConfig struct {
 	StopSignal   string              `json:"StopSignal,omitempty"`
 }
 
-func images() []image { return []image{tinyImage()} }
+func images() []image { return []image{tinyImage(), redmineImage()} }
 
 func imageNames() []string {
 	var names []string
@@ -80,7 +80,7 @@ func imagesCommand(lab *Lab) *cobra.Command {
 
 // archive returns the file that docker load takes, and the image's id; it builds the image if it isn't in the cache.
 func (l *Lab) archive(ctx context.Context, i image) (archive, id string, err error) {
-	dir := filepath.Join(l.Cache, "images", i.Name+"-"+hashOf(i.Recipe, i.Config))
+	dir := filepath.Join(l.Cache, "images", i.Name+"-"+hashOf([]any{i.Recipe, i.Config}))
 	err = buildOnce(ctx, dir, func(tmp string) error {
 		slog.Info("building image, once for this recipe", "image", i.Name, "dir", dir)
 		start := time.Now()

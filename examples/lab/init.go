@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net"
@@ -35,7 +34,7 @@ func initCommand() *cobra.Command {
 	}
 }
 
-// runInit turns new namespaces into a node, starts its services, and then reaps processes and answers the control
+// runInit turns new namespaces into a node, and then reaps processes, keeps services running and answers the control
 // socket until it is told to stop. When it ends, the kernel ends everything else in the node.
 func runInit(dir string) error {
 	spec, err := readSpec(dir)
@@ -56,9 +55,6 @@ func runInit(dir string) error {
 	slog.Info("node is set up", "name", spec.Name)
 	s := newSupervisor("/lab/log", spec.Cgroup)
 	go s.reap()
-	for _, service := range services(spec) {
-		s.add(service)
-	}
 	c := &controller{spec: spec, supervisor: s}
 	go c.serve(listener)
 
@@ -101,23 +97,25 @@ func configureNode(spec nodeSpec) error {
 	if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
 		return fmt.Errorf("bring up lo: %w: %s", err, out)
 	}
-	daemon, err := json.MarshalIndent(daemonConfig(spec), "", "  ")
-	if err != nil {
-		return fmt.Errorf("daemon.json: %w", err)
-	}
 	files := map[string]string{
-		"/etc/hostname":           spec.Name + "\n",
-		"/etc/hosts":              "127.0.0.1 localhost " + spec.Name + "\n::1 localhost\n" + spec.hosts(),
-		"/etc/resolv.conf":        "# A node of the lab has no name server.\n",
-		"/etc/docker/daemon.json": string(daemon) + "\n",
+		"/etc/hostname":    spec.Name + "\n",
+		"/etc/hosts":       "127.0.0.1 localhost\n::1 localhost\n" + hosts(),
+		"/etc/resolv.conf": "# A node of the lab has no name server.\n",
 	}
-	for path, content := range files {
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			return fmt.Errorf("configure node: %w", err)
-		}
-		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
-			return fmt.Errorf("configure node: %w", err)
-		}
+	if err := writeFiles(files); err != nil {
+		return err
 	}
 	return os.MkdirAll("/lab/log", 0o755)
+}
+
+func writeFiles(files map[string]string) error {
+	for path, content := range files {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return fmt.Errorf("write %s: %w", path, err)
+		}
+		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+			return fmt.Errorf("write %s: %w", path, err)
+		}
+	}
+	return nil
 }

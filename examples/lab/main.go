@@ -62,6 +62,8 @@ func rootCommand() *cobra.Command {
 		serviceCommand(lab),
 		imagesCommand(lab),
 		initCommand(),
+		switchCommand(),
+		fakeGCSCommand(),
 	)
 	return root
 }

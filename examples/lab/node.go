@@ -32,9 +32,6 @@ type nodeSpec struct {
 	Cgroup string `json:"cgroup"` // parent of every container's cgroup
 }
 
-// hosts are the lines of /etc/hosts that name the other nodes.
-func (s nodeSpec) hosts() string { return "" }
-
 func readSpec(dir string) (nodeSpec, error) {
 	var spec nodeSpec
 	b, err := os.ReadFile(filepath.Join(dir, "node.json"))
@@ -75,21 +72,10 @@ func identify(pid int) (identity, error) {
 
 // initPID returns the host's pid of the node's init, or 0 if it doesn't run.
 func (n *Node) initPID() int {
-	b, err := os.ReadFile(filepath.Join(n.Dir, "init.json"))
-	if err != nil {
-		return 0
-	}
-	var id identity
-	if json.Unmarshal(b, &id) != nil {
-		return 0
-	}
-	if now, err := identify(id.PID); err != nil || now != id {
-		return 0
-	}
-	return id.PID
+	return livingPID(filepath.Join(n.Dir, "init.json"))
 }
 
-// start boots the node and returns when its services are ready.
+// start boots the node, without services, and returns when its init answers.
 func (n *Node) start(ctx context.Context, spec nodeSpec) error {
 	if err := n.clean(); err != nil {
 		return err
@@ -122,20 +108,33 @@ func (n *Node) start(ctx context.Context, spec nodeSpec) error {
 	if err := writeJSON(filepath.Join(n.Dir, "init.json"), id); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 90*time.Second)
+	return n.waitFor(ctx, died)
+}
+
+// waitFor returns when the new node's init answers.
+func (n *Node) waitFor(ctx context.Context, died <-chan error) error {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	go func() {
-		select {
-		case <-died:
-			cancel()
-		case <-ctx.Done():
+	for {
+		_, err := n.state(ctx)
+		if err == nil {
+			return nil
 		}
-	}()
-	if err := n.waitReady(ctx); err != nil {
-		tailOf, _ := os.ReadFile(log.Name())
-		return fmt.Errorf("node %s: %w; logs are in %s, init's ends with:\n%s", n.Name, err, filepath.Dir(log.Name()), tail(tailOf))
+		select {
+		case exit := <-died:
+			return fmt.Errorf("init of node %s ended (%v); %s", n.Name, exit, n.logTail("init"))
+		case <-ctx.Done():
+			return fmt.Errorf("init of node %s does not answer: %w; %s", n.Name, err, n.logTail("init"))
+		case <-time.After(20 * time.Millisecond):
+		}
 	}
-	return nil
+}
+
+// logTail is the end of a service's log, for error messages.
+func (n *Node) logTail(service string) string {
+	path := filepath.Join(n.Dir, "log", service+".log")
+	b, _ := os.ReadFile(path)
+	return fmt.Sprintf("its log %s ends with:\n%s", path, tail(b))
 }
 
 // prepare fills the node's directory with what its init needs.
@@ -159,27 +158,35 @@ func (n *Node) prepare(spec nodeSpec) error {
 	return copyFile("/proc/self/exe", filepath.Join(n.Dir, "bin", "lab"), 0o755)
 }
 
+// ensureServices makes the node run exactly these services, leaving alone those that run as they should, and returns
+// when all of them are ready.
+func (n *Node) ensureServices(ctx context.Context, services []service) error {
+	if _, err := n.ask(ctx, request{Op: "services", Services: services}); err != nil {
+		return err
+	}
+	return n.waitReady(ctx)
+}
+
 func (n *Node) waitReady(ctx context.Context) error {
-	var missing []string
+	ctx, cancel := context.WithTimeout(ctx, 90*time.Second)
+	defer cancel()
 	for {
 		state, err := n.state(ctx)
-		if err == nil {
-			missing = missing[:0]
-			for _, s := range state.Services {
-				if !s.Ready {
-					missing = append(missing, s.Name)
-				}
+		if err != nil {
+			return err
+		}
+		waiting := ""
+		for _, s := range state.Services {
+			if !s.Ready {
+				waiting = s.Name
 			}
-			if len(missing) == 0 {
-				return nil
-			}
+		}
+		if waiting == "" {
+			return nil
 		}
 		select {
 		case <-ctx.Done():
-			if err != nil {
-				return fmt.Errorf("init does not answer: %w", err)
-			}
-			return fmt.Errorf("not ready in time: %s", strings.Join(missing, ", "))
+			return fmt.Errorf("%s of node %s does not become ready: %w; %s", waiting, n.Name, ctx.Err(), n.logTail(waiting))
 		case <-time.After(50 * time.Millisecond):
 		}
 	}

@@ -2,9 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -45,16 +42,13 @@ func mirror() string {
 	return "http://deb.debian.org/debian"
 }
 
-// key leaves out the mirror: another mirror gives the same packages.
-func (r recipe) key() string {
+// keyed is the recipe without the mirror: another mirror gives the same packages.
+func (r recipe) keyed() recipe {
 	r.Mirror = ""
-	b, err := json.Marshal(r)
-	if err != nil {
-		panic(err) // strings and lists of strings always encode
-	}
-	sum := sha256.Sum256(b)
-	return hex.EncodeToString(sum[:6])
+	return r
 }
+
+func (r recipe) key() string { return hashOf(r.keyed()) }
 
 // rootfs returns the directory of the node's root file system and builds it first if this machine has none for the
 // present recipe.
@@ -103,10 +97,11 @@ func debootstrap(ctx context.Context, r recipe, dir string) error {
 	if err := needDebootstrap(ctx); err != nil {
 		return err
 	}
-	args := []string{
-		"--mount", "--propagation", "private", "--", "debootstrap", "--variant=minbase",
-		"--include=" + strings.Join(r.Packages, ","), r.Suite, dir, r.Mirror,
+	args := []string{"--mount", "--propagation", "private", "--", "debootstrap", "--variant=minbase"}
+	if len(r.Packages) > 0 {
+		args = append(args, "--include="+strings.Join(r.Packages, ","))
 	}
+	args = append(args, r.Suite, dir, r.Mirror)
 	if _, err := os.Stat(filepath.Join("/usr/share/debootstrap/scripts", r.Suite)); err != nil {
 		// An older debootstrap doesn't know the suite's name; the script of unstable builds every recent suite.
 		args = append(args, "sid")

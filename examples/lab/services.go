@@ -2,64 +2,84 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
 	"time"
 )
 
-// service is a daemon that a node runs and restarts when it dies.
+// service is a daemon that a node runs and restarts when it dies. It is plain data, so that up can give a running
+// node a new or changed service without restarting the node.
 type service struct {
-	Name string
-	Argv []string
-	Env  []string
-	// Probe returns nil as soon as the service can be used.
-	Probe func(context.Context) error
+	Name  string            `json:"name"`
+	Argv  []string          `json:"argv"`
+	Env   []string          `json:"env,omitempty"`
+	Files map[string]string `json:"files,omitempty"` // written before it starts
+	Probe probe             `json:"probe"`
 }
 
-func services(spec nodeSpec) []service {
-	return []service{{
-		Name:  "dockerd",
-		Argv:  []string{"dockerd"},
-		Probe: httpProbe("unix", "/run/docker.sock", "http://docker/_ping"),
-	}}
+// probe is a page that a service serves as soon as it can be used.
+type probe struct {
+	Network string `json:"network"` // unix or tcp
+	Address string `json:"address"`
+	URL     string `json:"url"`
 }
 
-// daemonConfig is dockerd's daemon.json: what criu-docker needs, on top of Debian's defaults.
-func daemonConfig(spec nodeSpec) map[string]any {
-	return map[string]any{
+// services are what runs on a node. The bucket and Nomad's server are on the first node only.
+func (n *Node) services(nomad nomadBinary) []service {
+	list := []service{n.dockerd()}
+	if n.index() == 1 {
+		list = append(list, fakeGCS())
+	}
+	if nomad.path != "" {
+		list = append(list, n.nomadAgent(nomad))
+	}
+	return list
+}
+
+func (n *Node) dockerd() service {
+	config := map[string]any{
 		"experimental":     true, // the checkpoint API
 		"storage-driver":   "overlay2",
 		"exec-opts":        []string{"native.cgroupdriver=cgroupfs"}, // there is no systemd in a node
-		"cgroup-parent":    spec.Cgroup,
+		"cgroup-parent":    n.cgroup(),
 		"shutdown-timeout": 5,
 		"runtimes":         map[string]any{"criu-docker": map[string]any{"path": "/usr/local/bin/criu-docker-runc"}},
 	}
+	daemonJSON, err := json.MarshalIndent(config, "", "  ")
+	if err != nil {
+		panic(err) // maps of strings always encode
+	}
+	return service{
+		Name:  "dockerd",
+		Argv:  []string{"dockerd"},
+		Files: map[string]string{"/etc/docker/daemon.json": string(daemonJSON) + "\n"},
+		Probe: probe{"unix", "/run/docker.sock", "http://docker/_ping"},
+	}
 }
 
-// httpProbe asks a server that listens on a unix socket or TCP address for a page.
-func httpProbe(network, address, url string) func(context.Context) error {
+// check returns nil when the service serves its page.
+func (p probe) check(ctx context.Context) error {
 	client := &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, network, address)
+			return (&net.Dialer{}).DialContext(ctx, p.Network, p.Address)
 		},
 	}}
-	return func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-		defer cancel()
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-		if err != nil {
-			return err
-		}
-		resp, err := client.Do(req)
-		if err != nil {
-			return err
-		}
-		resp.Body.Close()
-		if resp.StatusCode != http.StatusOK {
-			return fmt.Errorf("%s answers %s", url, resp.Status)
-		}
-		return nil
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.URL, nil)
+	if err != nil {
+		return fmt.Errorf("probe %s: %w", p.URL, err)
 	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return fmt.Errorf("probe %s: %w", p.URL, err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("probe %s: %s", p.URL, resp.Status)
+	}
+	return nil
 }

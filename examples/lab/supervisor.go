@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"sort"
 	"sync"
 	"syscall"
@@ -126,6 +127,9 @@ func (s *supervisor) keepRunning(ctx context.Context, r *running) {
 
 // runOnce starts the service, and returns how it ended. When ctx ends it is asked to stop, then made to.
 func (s *supervisor) runOnce(ctx context.Context, r *running) error {
+	if err := writeFiles(r.Files); err != nil {
+		return err
+	}
 	log, err := os.OpenFile(filepath.Join(s.logDir, r.Name+".log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
 		return err
@@ -163,7 +167,7 @@ func (s *supervisor) runOnce(ctx context.Context, r *running) error {
 
 func (r *running) waitReady(ctx context.Context) {
 	for ctx.Err() == nil {
-		if r.Probe(ctx) == nil {
+		if r.Probe.check(ctx) == nil {
 			r.mu.Lock()
 			r.ready = true
 			r.mu.Unlock()
@@ -194,6 +198,48 @@ func (s *supervisor) stop(ctx context.Context, name string) error {
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("stop %s: %w", name, ctx.Err())
+	}
+}
+
+// ensure makes these, and no others, the services of the node.
+func (s *supervisor) ensure(ctx context.Context, wanted []service) error {
+	keep := map[string]bool{}
+	for _, svc := range wanted {
+		keep[svc.Name] = true
+		s.mu.Lock()
+		r := s.services[svc.Name]
+		s.mu.Unlock()
+		if r != nil && !r.stopped() && reflect.DeepEqual(r.service, svc) {
+			continue
+		}
+		if r != nil {
+			if err := s.stop(ctx, svc.Name); err != nil {
+				return err
+			}
+		}
+		s.add(svc)
+	}
+	for _, state := range s.states() {
+		if keep[state.Name] {
+			continue
+		}
+		if err := s.stop(ctx, state.Name); err != nil {
+			return err
+		}
+		s.mu.Lock()
+		delete(s.services, state.Name)
+		s.mu.Unlock()
+	}
+	return nil
+}
+
+// stopped tells whether nothing keeps the service running any more.
+func (r *running) stopped() bool {
+	select {
+	case <-r.done:
+		return true
+	default:
+		return false
 	}
 }
 

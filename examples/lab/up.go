@@ -2,17 +2,27 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 )
 
+// upOptions say what lab to bring up.
+type upOptions struct {
+	nodes   int
+	install []string // binaries for the nodes
+	images  []string
+	nomad   bool
+}
+
 func upCommand(lab *Lab) *cobra.Command {
-	var install []string
+	var o upOptions
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Bring the lab up, building what is missing; does nothing if it is up",
@@ -20,16 +30,24 @@ func upCommand(lab *Lab) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := interruptible(cmd.Context())
 			defer cancel()
-			return lab.up(ctx, install)
+			return lab.up(ctx, o)
 		},
 	}
-	cmd.Flags().StringSliceVar(&install, "install", nil, "binaries to install into the nodes, as install-binary does")
+	flags := cmd.Flags()
+	flags.IntVar(&o.nodes, "nodes", 1, "number of nodes (node1, node2, …); more that run already stay")
+	flags.StringSliceVar(&o.install, "install", nil, "binaries to install into the nodes, as install-binary does")
+	flags.StringSliceVar(&o.images, "images", imageNames(), "images to build and load")
+	flags.BoolVar(&o.nomad, "nomad", true, "run a Nomad agent on each node")
 	return cmd
 }
 
-func (l *Lab) up(ctx context.Context, install []string) error {
+// up brings nodes up one after the other; they are cheap, and what takes time is built before the first.
+func (l *Lab) up(ctx context.Context, o upOptions) error {
 	if os.Geteuid() != 0 {
-		return fmt.Errorf("the lab needs root, for namespaces and mounts: run it with sudo")
+		return errors.New("the lab needs root, for namespaces and mounts: run it with sudo")
+	}
+	if o.nodes < 1 || o.nodes > maxNodes {
+		return fmt.Errorf("%d nodes asked for: a lab has 1 to %d", o.nodes, maxNodes)
 	}
 	unlock, err := l.lock(ctx)
 	if err != nil {
@@ -40,15 +58,32 @@ func (l *Lab) up(ctx context.Context, install []string) error {
 	if err != nil {
 		return err
 	}
-	node := l.node("node1")
-	spec := nodeSpec{Name: node.Name, Rootfs: rootfs, Cgroup: node.cgroup()}
-	if err := node.ensure(ctx, spec); err != nil {
-		return err
+	var nomad nomadBinary
+	if o.nomad {
+		if nomad, err = l.nomad(ctx); err != nil {
+			return err
+		}
 	}
-	if err := node.install(install); err != nil {
-		return err
+	for i := 1; i <= o.nodes; i++ {
+		node := l.node(nodeName(i))
+		spec := nodeSpec{Name: node.Name, Rootfs: rootfs, Cgroup: node.cgroup()}
+		if err := node.ensure(ctx, spec); err != nil {
+			return err
+		}
+		if err := node.connect(); err != nil {
+			return err
+		}
+		if err := node.install(o.install); err != nil {
+			return err
+		}
+		if err := node.ensureServices(ctx, node.services(nomad)); err != nil {
+			return err
+		}
+		if err := node.loadImages(ctx, o.images...); err != nil {
+			return err
+		}
 	}
-	return node.loadImages(ctx, "tiny")
+	return nil
 }
 
 // ensure brings the node up if it isn't, or if it isn't the asked one.
@@ -61,7 +96,7 @@ func (n *Node) ensure(ctx context.Context, spec nodeSpec) error {
 		case state.Spec != spec:
 			slog.Warn("node was made for another configuration, starting it again", "node", n.Name)
 		default:
-			return n.waitReady(ctx)
+			return nil
 		}
 		if err := n.stop(ctx); err != nil {
 			return err
@@ -101,10 +136,15 @@ func (l *Lab) down(ctx context.Context, purge bool) error {
 	if err != nil {
 		return err
 	}
+	// Clients before the server, so that Nomad's agents can say goodbye.
+	slices.Reverse(nodes)
 	for _, n := range nodes {
 		if err := n.stop(ctx); err != nil {
 			return err
 		}
+	}
+	if err := l.stopSwitch(ctx); err != nil {
+		return err
 	}
 	if err := removeCgroups(l.cgroup()); err != nil {
 		return err
