@@ -2,9 +2,16 @@ package snapshot
 
 import (
 	"context"
+	"fmt"
 	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
 )
 
 // BlobWriter is where Pack puts blobs; store.Store is one.
@@ -12,7 +19,8 @@ type BlobWriter interface {
 	PutBlob(ctx context.Context, desc ocispec.Descriptor, r io.Reader) (existed bool, err error)
 }
 
-// BlobReader is where Load, Verify and Unpack take blobs from; store.Store is one.
+// BlobReader is where Load, Verify and Unpack take blobs from; store.Store is one. The reader that OpenBlob returns must
+// check size and digest, as VerifyingReader does: nothing is checked twice.
 type BlobReader interface {
 	OpenBlob(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error)
 }
@@ -22,28 +30,178 @@ type Source struct {
 	CheckpointDir string // CRIU's images, flat
 	RootfsTar     string // uncompressed OCI layer; "" if the donor changed nothing
 	Config        Config // Sizes are filled in by Pack
-	// Progress, if set, is told of the uncompressed bytes packed so far and in total; it must not block.
+	// TempDir takes the compressed layers until they are stored; "" means the system's. Nothing stays there.
+	TempDir string
+	// Progress, if set, is told of the uncompressed bytes packed so far and in total; it must not block. Calls may come
+	// from several goroutines, but one at a time and never with less than before.
 	Progress func(done, total int64)
 }
 
 // Pack writes the blobs of a snapshot and its manifest, in parallel and with bounded memory, and returns the manifest's
-// descriptor and the completed config. Naming the snapshot (store.PutRef) is the caller's.
+// descriptor and the completed config. Equal sources give equal snapshots. Naming the snapshot (store.PutRef) is the
+// caller's.
 func Pack(ctx context.Context, dst BlobWriter, src Source) (ocispec.Descriptor, Config, error) {
-	panic("not yet")
+	desc, cfg, err := pack(ctx, dst, src)
+	if err != nil {
+		return ocispec.Descriptor{}, Config{}, fmt.Errorf("packing snapshot: %w", err)
+	}
+	return desc, cfg, nil
 }
 
-// Load reads a snapshot's manifest and config.
-func Load(ctx context.Context, src BlobReader, manifest ocispec.Descriptor) (ocispec.Manifest, Config, error) {
-	panic("not yet")
+func pack(ctx context.Context, dst BlobWriter, src Source) (ocispec.Descriptor, Config, error) {
+	cfg := src.Config
+	cfg.Created = cfg.Created.UTC()
+	files, pages, err := scanCheckpoint(src.CheckpointDir)
+	if err != nil {
+		return ocispec.Descriptor{}, cfg, err
+	}
+	frames := cutFrames(pages)
+	cfg.Sizes = Sizes{Memory: total(pages), Checkpoint: total(files)}
+	if src.RootfsTar != "" {
+		fi, err := os.Stat(src.RootfsTar)
+		if err != nil {
+			return ocispec.Descriptor{}, cfg, fmt.Errorf("container-layer delta: %w", err)
+		}
+		cfg.Sizes.Rootfs = fi.Size()
+	}
+	p := newProgress(src.Progress, cfg.Sizes.Memory+cfg.Sizes.Checkpoint+cfg.Sizes.Rootfs)
+
+	// One slot for each layer in the manifest's order, so that the order of completion does not matter.
+	head := 1
+	if src.RootfsTar != "" {
+		head = 2
+	}
+	layers := make([]ocispec.Descriptor, head+len(frames))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(inFlight())
+	g.Go(func() (err error) {
+		layers[0], err = packFiles(gctx, dst, src.TempDir, src.CheckpointDir, files, p)
+		return err
+	})
+	if src.RootfsTar != "" {
+		g.Go(func() (err error) {
+			layers[1], err = packRootfs(gctx, dst, src.TempDir, src.RootfsTar, p)
+			return err
+		})
+	}
+	for i, f := range frames {
+		if gctx.Err() != nil {
+			break
+		}
+		g.Go(func() (err error) {
+			layers[head+i], err = packFrame(gctx, dst, src.CheckpointDir, f)
+			p.add(f.length)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return ocispec.Descriptor{}, cfg, err
+	}
+	if err := context.Cause(ctx); err != nil {
+		return ocispec.Descriptor{}, cfg, err
+	}
+	for _, l := range layers {
+		cfg.Sizes.Packed += l.Size
+	}
+
+	config, err := putJSON(ctx, dst, MediaTypeConfig, MaxConfigSize, cfg)
+	if err != nil {
+		return ocispec.Descriptor{}, cfg, fmt.Errorf("config: %w", err)
+	}
+	manifest, err := putJSON(ctx, dst, ocispec.MediaTypeImageManifest, MaxManifestSize, newManifest(cfg, config, layers))
+	if err != nil {
+		return ocispec.Descriptor{}, cfg, fmt.Errorf("manifest: %w", err)
+	}
+	manifest.ArtifactType = ArtifactType
+	return manifest, cfg, nil
 }
 
-// Verify reads every blob of a snapshot and reports the first that is missing or not what its digest says.
-func Verify(ctx context.Context, src BlobReader, manifest ocispec.Descriptor) error {
-	panic("not yet")
+// file is a file of the checkpoint directory.
+type file struct {
+	name string
+	size int64 // bytes
 }
 
-// Unpack writes a snapshot's files to dir (checkpoint/ and, if there is one, rootfs.tar), in parallel and with
-// bounded memory. On error dir holds an unfinished snapshot that the caller discards.
-func Unpack(ctx context.Context, src BlobReader, manifest ocispec.Descriptor, dir string, progress func(done, total int64)) (Config, error) {
-	panic("not yet")
+// scanCheckpoint sorts a checkpoint directory into page images and the rest, both by name.
+func scanCheckpoint(dir string) (files, pages []file, err error) {
+	entries, err := os.ReadDir(dir) // sorted
+	if err != nil {
+		return nil, nil, fmt.Errorf("checkpoint: %w", err)
+	}
+	for _, e := range entries {
+		fi, err := e.Info()
+		if err != nil {
+			return nil, nil, fmt.Errorf("checkpoint: %w", err)
+		}
+		if !fi.Mode().IsRegular() {
+			return nil, nil, fmt.Errorf("checkpoint: %s is a %s: a checkpoint has regular files only, no directories or links; "+
+				"keep CRIU's work directory apart and dump without a parent image", filepath.Join(dir, e.Name()), kind(fi.Mode()))
+		}
+		f := file{e.Name(), fi.Size()}
+		if isPages(f.name) && f.size > 0 { // an empty one has nothing to cut
+			pages = append(pages, f)
+		} else {
+			files = append(files, f)
+		}
+	}
+	if len(files)+len(pages) == 0 {
+		return nil, nil, fmt.Errorf("checkpoint: %s is empty: CRIU has dumped nothing there", dir)
+	}
+	return files, pages, nil
+}
+
+// isPages tells page images, which are cut in frames, from CRIU's other files.
+func isPages(name string) bool {
+	return strings.HasPrefix(name, "pages-") && strings.HasSuffix(name, ".img")
+}
+
+func kind(m os.FileMode) string {
+	switch {
+	case m.IsDir():
+		return "directory"
+	case m&os.ModeSymlink != 0:
+		return "symbolic link"
+	default:
+		return "special file"
+	}
+}
+
+func total(files []file) (n int64) {
+	for _, f := range files {
+		n += f.size
+	}
+	return n
+}
+
+// inFlight is how many layers are worked on at a time, each with at most a frame and its compressed form in memory.
+func inFlight() int {
+	return max(2, min(runtime.GOMAXPROCS(0), 8))
+}
+
+// progress reports sums of bytes; it is shared by the workers.
+type progress struct {
+	report func(done, total int64)
+
+	mu          sync.Mutex
+	done, total int64
+}
+
+func newProgress(report func(done, total int64), total int64) *progress {
+	return &progress{report: report, total: total}
+}
+
+func (p *progress) add(n int64) {
+	if p.report == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.done += n
+	p.report(p.done, p.total)
+}
+
+// Write counts what passes through a writer or reader that is teed here.
+func (p *progress) Write(b []byte) (int, error) {
+	p.add(int64(len(b)))
+	return len(b), nil
 }

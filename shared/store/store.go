@@ -10,13 +10,18 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/criu-docker/criu-docker/shared/snapshot"
 )
+
+// DefaultDir is the store of a node that was not told of another.
+const DefaultDir = "/var/lib/criu-docker/store"
 
 // Sentinels that callers branch on; implementations wrap them with the store's address and the key.
 var (
 	ErrNotFound = errors.New("not found in the store")
 	ErrConflict = errors.New("changed in the store by somebody else")
-	ErrCorrupt  = errors.New("content does not match its digest or size")
+	ErrCorrupt  = snapshot.ErrCorrupt
 )
 
 // Store is a place where snapshots live. Implementations are safe for concurrent use, by goroutines and by processes
@@ -37,7 +42,8 @@ type Store interface {
 	StatBlob(ctx context.Context, dgst digest.Digest) (int64, error)
 
 	// PutRef points name at a manifest. previous is the generation it must have now ("" means that it must not exist);
-	// ErrConflict otherwise.
+	// ErrConflict otherwise, unless it points at this manifest already. It fails with ErrConflict as well, having written
+	// nothing, when one of this Store's publications was interrupted for so long that a sweep may have taken its blobs.
 	PutRef(ctx context.Context, name string, manifest ocispec.Descriptor, previous string) error
 	// GetRef returns what name points at; ErrNotFound if it does not exist.
 	GetRef(ctx context.Context, name string) (Entry, error)

@@ -1,0 +1,352 @@
+// Package dir keeps objects as files in a directory that processes share. Writes are atomic and durable when they return;
+// conditional writes of all processes are ordered by a lock file.
+package dir
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"os"
+	"path/filepath"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/criu-docker/criu-docker/shared/internal/filelock"
+	"github.com/criu-docker/criu-docker/shared/store/internal/object"
+)
+
+const (
+	tmpDir   = ".tmp"  // unfinished writes
+	lockFile = ".lock" // orders commits; its modification time is the last generation given out
+
+	// leftoverAge is how long a temporary file must have been left alone before it may count as a dead writer's.
+	// Its flock says whether the writer lives; the age covers the moment between creating the file and locking it.
+	leftoverAge = time.Minute
+)
+
+// Bucket is an object.Bucket over a directory. Objects' generations are their modification times in nanoseconds, which
+// are given out strictly increasing.
+type Bucket struct {
+	root string
+}
+
+// Open returns the bucket in root, creating the directory (readable by its owner only: memory images hold secrets).
+func Open(root string) (*Bucket, error) {
+	if err := os.MkdirAll(filepath.Join(root, tmpDir), 0o700); err != nil {
+		return nil, fmt.Errorf("creating the store's directory: %w", err)
+	}
+	return &Bucket{root: root}, nil
+}
+
+// Put implements object.Bucket.
+func (b *Bucket) Put(ctx context.Context, key string, size int64, r io.Reader, generation string) (object.Info, error) {
+	tmp, err := os.CreateTemp(filepath.Join(b.root, tmpDir), "put-")
+	if err != nil {
+		return object.Info{}, b.explain(err)
+	}
+	defer os.Remove(tmp.Name()) // after a commit by rename the name is gone already
+	defer tmp.Close()
+	if err := filelock.Mark(tmp); err != nil {
+		return object.Info{}, err
+	}
+	n, err := io.Copy(tmp, readerCtx{ctx, r})
+	if err != nil {
+		return object.Info{}, fmt.Errorf("writing %s: %w", key, err)
+	}
+	if n != size {
+		return object.Info{}, fmt.Errorf("writing %s: got %d bytes of %d: %w", key, n, size, io.ErrUnexpectedEOF)
+	}
+	if err := tmp.Sync(); err != nil {
+		return object.Info{}, fmt.Errorf("writing %s: %w", key, err)
+	}
+	return b.commit(ctx, key, tmp, generation)
+}
+
+// Get implements object.Bucket.
+func (b *Bucket) Get(_ context.Context, key string, off, n int64) (io.ReadCloser, object.Info, error) {
+	f, err := os.Open(b.path(key))
+	if err != nil {
+		return nil, object.Info{}, b.explain(err)
+	}
+	fi, err := f.Stat()
+	if err == nil && !fi.Mode().IsRegular() {
+		err = fs.ErrNotExist // a directory is no object
+	}
+	if err != nil {
+		f.Close()
+		return nil, object.Info{}, b.explain(err)
+	}
+	if n < 0 {
+		n = max(0, fi.Size()-off)
+	}
+	return section{io.NewSectionReader(f, off, n), f}, info(key, fi), nil
+}
+
+// Stat implements object.Bucket.
+func (b *Bucket) Stat(_ context.Context, key string) (object.Info, error) {
+	fi, err := os.Stat(b.path(key))
+	if err == nil && !fi.Mode().IsRegular() {
+		err = fs.ErrNotExist // a directory is no object
+	}
+	if err != nil {
+		return object.Info{}, b.explain(err)
+	}
+	return info(key, fi), nil
+}
+
+// List implements object.Bucket.
+func (b *Bucket) List(ctx context.Context, prefix string) iter.Seq2[object.Info, error] {
+	return func(yield func(object.Info, error) bool) {
+		infos, err := b.list(ctx, prefix)
+		if err != nil {
+			yield(object.Info{}, err)
+			return
+		}
+		for _, i := range infos {
+			if !yield(i, nil) {
+				return
+			}
+		}
+	}
+}
+
+// Delete implements object.Bucket.
+func (b *Bucket) Delete(ctx context.Context, key, generation string) error {
+	lock, err := b.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
+	current, err := b.Stat(ctx, key)
+	if err != nil {
+		return err
+	}
+	if current.Generation != generation {
+		return fmt.Errorf("%s: %w", key, object.ErrPrecondition)
+	}
+	if err := os.Remove(b.path(key)); err != nil {
+		return b.explain(err)
+	}
+	dir := filepath.Dir(b.path(key))
+	if err := syncDir(dir); err != nil {
+		return err
+	}
+	for ; dir != b.root && os.Remove(dir) == nil; dir = filepath.Dir(dir) { // empty parents only
+	}
+	return nil
+}
+
+// RemoveLeftovers implements object.Bucket.
+func (b *Bucket) RemoveLeftovers(ctx context.Context) error {
+	entries, err := os.ReadDir(filepath.Join(b.root, tmpDir))
+	if err != nil {
+		return b.explain(err)
+	}
+	for _, e := range entries {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		fi, err := e.Info()
+		if err != nil || time.Since(fi.ModTime()) < leftoverAge {
+			continue // gone, or somebody's
+		}
+		lock, err := filelock.Try(filepath.Join(b.root, tmpDir, e.Name()), filelock.Exclusive)
+		if errors.Is(err, filelock.ErrLocked) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := lock.Remove(); err != nil {
+			return fmt.Errorf("removing a leftover: %w", err)
+		}
+	}
+	return nil
+}
+
+// Close implements object.Bucket.
+func (b *Bucket) Close() error { return nil }
+
+// commit gives a complete temporary file its name, if the object is in the wanted generation.
+func (b *Bucket) commit(ctx context.Context, key string, tmp *os.File, generation string) (object.Info, error) {
+	lock, err := b.lock(ctx)
+	if err != nil {
+		return object.Info{}, err
+	}
+	defer lock.Release()
+	current, err := b.Stat(ctx, key)
+	switch {
+	case errors.Is(err, object.ErrNotFound):
+		current.Generation = object.Absent
+	case err != nil:
+		return object.Info{}, err
+	}
+	if current.Generation != generation {
+		return object.Info{}, fmt.Errorf("%s: %w", key, object.ErrPrecondition)
+	}
+	now, err := b.tick(lock)
+	if err != nil {
+		return object.Info{}, err
+	}
+	if err := os.Chtimes(tmp.Name(), now, now); err != nil {
+		return object.Info{}, b.explain(err)
+	}
+	path := b.path(key)
+	if err := b.makeParents(filepath.Dir(path)); err != nil {
+		return object.Info{}, err
+	}
+	if err := os.Rename(tmp.Name(), path); err != nil {
+		return object.Info{}, b.explain(err)
+	}
+	if err := syncDir(filepath.Dir(path)); err != nil {
+		return object.Info{}, err
+	}
+	return b.Stat(ctx, key)
+}
+
+// tick returns the time now, later than any time that it returned before to any process.
+func (b *Bucket) tick(lock *filelock.Lock) (time.Time, error) {
+	fi, err := lock.File().Stat()
+	if err != nil {
+		return time.Time{}, b.explain(err)
+	}
+	now := time.Now().Round(0)
+	if last := fi.ModTime(); !now.After(last) {
+		now = last.Add(time.Nanosecond)
+	}
+	if err := os.Chtimes(lock.File().Name(), now, now); err != nil {
+		return time.Time{}, b.explain(err)
+	}
+	return now, nil
+}
+
+func (b *Bucket) lock(ctx context.Context) (*filelock.Lock, error) {
+	lock, err := filelock.Acquire(ctx, filepath.Join(b.root, lockFile), filelock.Exclusive)
+	if err != nil {
+		return nil, b.explain(err)
+	}
+	return lock, nil
+}
+
+// makeParents creates dir below the root; every new name is made durable.
+func (b *Bucket) makeParents(dir string) error {
+	if dir == b.root {
+		return nil
+	}
+	if _, err := os.Stat(dir); err == nil {
+		return nil
+	}
+	if err := b.makeParents(filepath.Dir(dir)); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return b.explain(err)
+	}
+	return syncDir(filepath.Dir(dir))
+}
+
+// list walks the deepest directory that all keys with the prefix share.
+func (b *Bucket) list(ctx context.Context, prefix string) ([]object.Info, error) {
+	start := b.root
+	if i := strings.LastIndexByte(prefix, '/'); i >= 0 {
+		start = b.path(prefix[:i])
+	}
+	var infos []object.Info
+	err := filepath.WalkDir(start, func(path string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // nothing there, or removed while we walk
+		}
+		if err != nil {
+			return err
+		}
+		if d.Name() == tmpDir {
+			return fs.SkipDir
+		}
+		rel, err := filepath.Rel(b.root, path)
+		if err != nil || d.IsDir() || d.Name() == lockFile || !strings.HasPrefix(rel, prefix) {
+			return err
+		}
+		fi, err := d.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		infos = append(infos, info(rel, fi))
+		return ctx.Err()
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listing: %w", err)
+	}
+	if len(infos) == 0 { // an empty store, or one whose file system went away?
+		if _, err := os.Stat(b.root); err != nil {
+			return nil, unreachable(err)
+		}
+	}
+	sort.Slice(infos, func(i, j int) bool { return infos[i].Key < infos[j].Key })
+	return infos, nil
+}
+
+func (b *Bucket) path(key string) string { return filepath.Join(b.root, filepath.FromSlash(key)) }
+
+// explain tells a missing object from a missing store.
+func (b *Bucket) explain(err error) error {
+	if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
+		return err
+	}
+	if _, rootErr := os.Stat(b.root); rootErr != nil {
+		return unreachable(rootErr)
+	}
+	return object.ErrNotFound
+}
+
+func unreachable(err error) error {
+	return fmt.Errorf("the store's directory is gone; is its file system mounted? (%v)", err) //nolint:errorlint // must not look like a missing object
+}
+
+func info(key string, fi fs.FileInfo) object.Info {
+	return object.Info{
+		Key:        key,
+		Size:       fi.Size(),
+		Generation: strconv.FormatInt(fi.ModTime().UnixNano(), 10),
+		Updated:    fi.ModTime(),
+	}
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil {
+		return fmt.Errorf("making %s durable: %w", dir, err)
+	}
+	return nil
+}
+
+type section struct {
+	io.Reader
+	io.Closer
+}
+
+// readerCtx stops a copy when its context ends.
+type readerCtx struct {
+	ctx context.Context //nolint:containedctx // lives as long as one copy
+	r   io.Reader
+}
+
+func (r readerCtx) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, context.Cause(r.ctx)
+	}
+	return r.r.Read(p)
+}
