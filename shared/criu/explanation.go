@@ -28,8 +28,8 @@ func known(pattern, meaning, remedy string) explanation {
 	return explanation{regexp.MustCompile(pattern), meaning, remedy}
 }
 
-// harmless matches what CRIU reports as an error and then does without.
-var harmless = regexp.MustCompile(`This is not fatal`)
+// harmless matches what CRIU reports as an error in runs that succeed.
+var harmless = regexp.MustCompile(`This is not fatal|rlimit: Can't setup RLIMIT_NOFILE for self|Unable to detach from \d+: No such process`)
 
 // causes explains messages of CRIU 4.2 that name the reason for a failure. More specific ones come first.
 var causes = []explanation{
@@ -52,6 +52,8 @@ var causes = []explanation{
 		"the app is connected to the stream socket ${2} outside its container, which CRIU can't freeze", "let it connect after the start only (syslog and D-Bus clients are the usual ones)"),
 	known(`Can't dump name-less external socket`,
 		"the app shares an unnamed socket with a process outside its container", "let it open that socket after the start only"),
+	known(`In-flight connection \(l\)`,
+		"a client was just connecting to the app", "build again, with nothing but the probe connecting"),
 	known(`In-flight connection on`,
 		"a client was just connecting to a unix socket of the app", "build again, with nothing connecting at that moment"),
 	known(`Unsupported proto (\d+) for socket`,
@@ -216,8 +218,6 @@ var causes = []explanation{
 		"the snapshot needs CRIU's plugin ${1}", "install it on this host"),
 	known(`Aborting restore due to pre-restore script ret code|Aborting restore due to post-restore script|(?:[Pp]re|[Pp]ost)[- ]\w+ script`,
 		"a hook of the runtime failed while CRIU waited for it", "look at the runtime's log for the hook's own message"),
-	known(`: Operation not permitted`,
-		"CRIU lacks a permission", "run dockerd as root, outside a user namespace; rootless Docker and userns-remap can't be used"),
 }
 
 // symptoms explains messages that only follow from a cause; they count where CRIU named none.
@@ -228,4 +228,6 @@ var symptoms = []explanation{
 		"process ${1} died of signal ${2} while it was being restored", "restore on the same processor model and kernel that the snapshot was made on"),
 	known(`Unable to open fd=(\d+)`,
 		"the app's descriptor ${1} could not be opened again", "give the clone the same image and mounts"),
+	known(`: Operation not permitted`,
+		"CRIU lacks a permission", "run dockerd as root, outside a user namespace; rootless Docker and userns-remap can't be used"),
 }

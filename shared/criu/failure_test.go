@@ -73,6 +73,13 @@ func TestDiagnoseMessages(t *testing.T) {
 	}
 }
 
+func TestDiagnoseSuccess(t *testing.T) {
+	log, err := os.Open(filepath.Join("testdata", "logs", "dump-good.log"))
+	require.NoError(t, err)
+	defer log.Close()
+	require.Nil(t, criu.Diagnose(log), "CRIU logs errors that it does without")
+}
+
 func TestDiagnoseFirstError(t *testing.T) {
 	require.Nil(t, criu.Diagnose(strings.NewReader("")))
 	require.Nil(t, criu.Diagnose(strings.NewReader("(00.000064) Version: 4.2\n(00.1) Warn  (criu/kerndat.c:1285): Can't keep kdat cache on non-tempfs\n(00.2) Dumping finished successfully\n")))
