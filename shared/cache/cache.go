@@ -4,9 +4,19 @@ package cache
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/criu-docker/criu-docker/shared/internal/filelock"
 	"github.com/criu-docker/criu-docker/shared/snapshot"
 	"github.com/criu-docker/criu-docker/shared/store"
 )
@@ -14,14 +24,55 @@ import (
 // DefaultDir is where a node keeps its cache unless told otherwise.
 const DefaultDir = "/var/lib/criu-docker/cache"
 
-// Cache is a directory of unpacked snapshots. It is safe for concurrent use by goroutines and processes.
+// ErrInUse is returned by Evict for a snapshot that is being restored or that a clone was made of.
+var ErrInUse = errors.New("in use")
+
+// What lies in a cache's directory.
+const (
+	snapshotsDir = "snapshots" // HEX/: whole snapshots by manifest digest
+	clonesDir    = "clones"    // CONTAINERID/: what a container is restored from
+	tmpDir       = "tmp"       // NAME: what the holder of locks/NAME is building or removing
+	locksDir     = "locks"     // files that are locked with flock(2)
+)
+
+// Files of a snapshot, beside those that snapshot.Unpack writes.
+const (
+	configFile   = "config.json"
+	manifestFile = "manifest.json"
+	usedFile     = "used" // its modification time is the last use
+)
+
+// Cache is a directory of unpacked snapshots. It is safe for concurrent use by goroutines and processes: they exclude each
+// other by file locks, which end with their holder however it dies.
 type Cache struct {
-	// unexported fields
+	dir      string
+	maxBytes int64
 }
 
-// Open returns the cache in dir, creating it if needed. maxBytes bounds the unpacked snapshots kept (0: no bound);
-// those that a clone uses are never removed, even beyond the bound.
-func Open(dir string, maxBytes int64) (*Cache, error) { panic("not yet") }
+// Open returns the cache in dir, creating it if needed, and removes what processes that were killed have left there. maxBytes
+// bounds the unpacked snapshots kept (0: no bound); those that a clone uses are never removed, even beyond the bound.
+func Open(dir string, maxBytes int64) (*Cache, error) {
+	if maxBytes < 0 {
+		return nil, fmt.Errorf("cache %s: its bound is %d bytes: want 0 (none) or more", dir, maxBytes)
+	}
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("cache %s: %w", dir, err)
+	}
+	c := &Cache{dir: abs, maxBytes: maxBytes}
+	for _, sub := range []string{snapshotsDir, clonesDir, tmpDir, locksDir} {
+		if err := os.MkdirAll(filepath.Join(abs, sub), 0o700); err != nil { // memory images hold secrets
+			return nil, fmt.Errorf("cache: %w", err)
+		}
+	}
+	if err := c.removeLeftovers(); err != nil {
+		return nil, fmt.Errorf("cache %s: %w", dir, err)
+	}
+	return c, nil
+}
+
+// Dir is the cache's directory.
+func (c *Cache) Dir() string { return c.dir }
 
 // Entry is a snapshot in the cache. Its files are read-only and stay while the entry is not released.
 type Entry struct {
@@ -29,27 +80,100 @@ type Entry struct {
 	Config   snapshot.Config
 	Dir      string // holds checkpoint/, and rootfs.tar if the donor changed its container layer
 	Warm     bool   // it was there already
+
+	lock    *filelock.Lock // shared; keeps evictions away
+	release sync.Once
 }
 
 // Release lets the entry be evicted again.
-func (e *Entry) Release() { panic("not yet") }
+func (e *Entry) Release() {
+	e.release.Do(func() { _ = e.lock.Release() }) // closing gives the lock up whatever it returns
+}
 
-// Get returns the snapshot that manifest describes, fetching it from s if it is not there.
+// Get returns the snapshot that manifest describes, fetching it from s if it is not there. Of many that ask at the same
+// time one fetches and the others wait; when it fails or gives up, the next one tries for itself.
 func (c *Cache) Get(ctx context.Context, s store.Store, manifest ocispec.Descriptor) (*Entry, error) {
-	panic("not yet")
+	e, err := c.get(ctx, s, manifest)
+	if err != nil {
+		return nil, fmt.Errorf("cache %s: snapshot %s: %w", c.dir, manifest.Digest, err)
+	}
+	return e, nil
 }
 
-// Clone is what one container is restored from.
-type Clone struct {
-	CheckpointDir string // hard links to the entry's files; the hostname is the clone's own
-	RootfsDelta   string // "" if the donor changed nothing
+func (c *Cache) get(ctx context.Context, s store.Store, manifest ocispec.Descriptor) (*Entry, error) {
+	name, err := entryName(manifest.Digest)
+	if err != nil {
+		return nil, err
+	}
+	for warm := true; ; warm = false {
+		lock, err := filelock.Acquire(ctx, c.path(locksDir, name), filelock.Shared)
+		if err != nil {
+			return nil, err
+		}
+		cfg, err := c.use(name)
+		if err == nil {
+			return &Entry{Manifest: manifest, Config: cfg, Dir: c.path(snapshotsDir, name), Warm: warm, lock: lock}, nil
+		}
+		if err := lock.Release(); err != nil {
+			return nil, err
+		}
+		if err := c.fill(ctx, s, manifest, name); err != nil { // whatever was wrong with the entry, fetch it anew
+			return nil, err
+		}
+	}
 }
 
-// Clone makes the directory for a container; it stays until RemoveClone, and keeps the snapshot in the cache.
-func (c *Cache) Clone(e *Entry, containerID, hostname string) (Clone, error) { panic("not yet") }
+// use reads the config of a snapshot that is there and whole, and notes the use; the caller holds its lock.
+func (c *Cache) use(name string) (snapshot.Config, error) {
+	cfg, err := c.load(name)
+	if err != nil {
+		return cfg, err
+	}
+	now := time.Now()
+	return cfg, os.Chtimes(c.path(snapshotsDir, name, usedFile), now, now)
+}
 
-// RemoveClone removes a container's directory; one that is gone is no error.
-func (c *Cache) RemoveClone(containerID string) error { panic("not yet") }
+func (c *Cache) load(name string) (cfg snapshot.Config, err error) {
+	b, err := os.ReadFile(c.path(snapshotsDir, name, configFile))
+	if err != nil {
+		return cfg, err
+	}
+	return cfg, json.Unmarshal(b, &cfg)
+}
 
-// Clones returns the ids of the containers that have a directory.
-func (c *Cache) Clones() ([]string, error) { panic("not yet") }
+// removeLeftovers removes what lies in tmp and belongs to nobody: its lock can be had.
+func (c *Cache) removeLeftovers() error {
+	entries, err := os.ReadDir(c.path(tmpDir))
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		lock, err := filelock.Try(c.path(locksDir, e.Name()), filelock.Exclusive)
+		if errors.Is(err, filelock.ErrLocked) {
+			continue // somebody is at work on it
+		}
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(os.RemoveAll(c.path(tmpDir, e.Name())), lock.Remove()); err != nil {
+			return fmt.Errorf("removing a leftover: %w", err)
+		}
+	}
+	return nil
+}
+
+func (c *Cache) path(elem ...string) string {
+	return filepath.Join(append([]string{c.dir}, elem...)...)
+}
+
+func (c *Cache) has(name string) bool {
+	_, err := os.Lstat(c.path(snapshotsDir, name))
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+func entryName(d digest.Digest) (string, error) {
+	if err := d.Validate(); err != nil {
+		return "", fmt.Errorf("manifest digest %q: %w", d, err)
+	}
+	return d.Encoded(), nil
+}

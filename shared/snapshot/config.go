@@ -14,17 +14,17 @@ import (
 // Config is the JSON config blob of a snapshot: everything that a reviewer asks about it and everything that
 // decides whether a container may be started from it. It never holds the value of an environment variable.
 type Config struct {
-	Created    time.Time    `json:"created"`
-	Image      Image        `json:"image"`
-	Run        RunConfig    `json:"run"`
-	Hostname   string       `json:"hostname"` // the donor's; every clone gets its own
-	Host       Host         `json:"host"`
-	Checkpoint criu.Options `json:"checkpoint"`
-	Processes  []Process    `json:"processes"`
-	Files      []OpenFile   `json:"files,omitempty"`
-	Sockets    []Socket     `json:"sockets,omitempty"`
-	Sizes      Sizes        `json:"sizes"`
-	Timings    []Timing     `json:"timings"`
+	Created    time.Time       `json:"created"`
+	Image      Image           `json:"image"`
+	Run        RunConfig       `json:"run"`
+	Hostname   string          `json:"hostname"` // the donor's; every clone gets its own
+	Host       Host            `json:"host"`
+	Checkpoint criu.Options    `json:"checkpoint"`
+	Processes  []criu.Process  `json:"processes"`
+	Files      []criu.OpenFile `json:"files,omitempty"`
+	Sockets    []criu.Socket   `json:"sockets,omitempty"`
+	Sizes      Sizes           `json:"sizes"`
+	Timings    []Timing        `json:"timings"`
 }
 
 // Image names the container image that the donor was booted from.
@@ -77,38 +77,9 @@ type Security struct {
 
 // Host is the machine and the software that froze the donor; restore.Fit compares it with the node at hand.
 type Host struct {
-	Kernel      string   `json:"kernel"`
-	CRIU        string   `json:"criu"`
-	Runc        string   `json:"runc"`
-	Engine      string   `json:"engine"`
-	CPUModel    string   `json:"cpu_model"`
-	CPUFeatures []string `json:"cpu_features"` // flags as in /proc/cpuinfo, sorted
-	XSaveSize   uint32   `json:"xsave_size"`   // bytes; must be equal on the restoring host
-}
-
-// Process is one node of the frozen process tree.
-type Process struct {
-	PID      uint32    `json:"pid"` // inside the container
-	Command  string    `json:"command"`
-	RSS      int64     `json:"rss_bytes"`
-	Children []Process `json:"children,omitempty"`
-}
-
-// OpenFile is a descriptor that was open when the donor was frozen.
-type OpenFile struct {
-	PID  uint32 `json:"pid"`
-	FD   string `json:"fd"`
-	Type string `json:"type"`
-	Path string `json:"path"`
-}
-
-// Socket is a socket that was open when the donor was frozen.
-type Socket struct {
-	PID      uint32 `json:"pid"`
-	Protocol string `json:"protocol"`
-	State    string `json:"state"`
-	Source   string `json:"source,omitempty"`
-	Dest     string `json:"destination,omitempty"`
+	criu.Host        // kernel, CRIU, processor
+	Runc      string `json:"runc"`
+	Engine    string `json:"engine"`
 }
 
 // Sizes are in bytes.
@@ -118,6 +89,9 @@ type Sizes struct {
 	Rootfs     int64 `json:"rootfs"`     // container-layer delta, uncompressed
 	Packed     int64 `json:"packed"`     // all layers as stored
 }
+
+// Unpacked is what a snapshot takes on a node's disk.
+func (s Sizes) Unpacked() int64 { return s.Memory + s.Checkpoint + s.Rootfs }
 
 // Timing is how long one step of the build took.
 type Timing struct {

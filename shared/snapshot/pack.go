@@ -64,7 +64,7 @@ func pack(ctx context.Context, dst BlobWriter, src Source) (ocispec.Descriptor, 
 		}
 		cfg.Sizes.Rootfs = fi.Size()
 	}
-	p := newProgress(src.Progress, cfg.Sizes.Memory+cfg.Sizes.Checkpoint+cfg.Sizes.Rootfs)
+	p := newProgress(src.Progress, cfg.Sizes.Unpacked())
 
 	// One slot for each layer in the manifest's order, so that the order of completion does not matter.
 	head := 1

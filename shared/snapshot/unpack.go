@@ -30,14 +30,22 @@ func Unpack(ctx context.Context, src BlobReader, manifest ocispec.Descriptor, di
 	if err != nil {
 		return Config{}, err
 	}
-	plan, err := planUnpack(m, cfg)
-	if err == nil {
-		err = plan.run(ctx, src, dir, newProgress(progress, cfg.Sizes.Memory+cfg.Sizes.Checkpoint+cfg.Sizes.Rootfs))
-	}
-	if err != nil {
-		return Config{}, fmt.Errorf("unpacking snapshot %s: %w", manifest.Digest, err)
+	if err := UnpackLayers(ctx, src, m, cfg, dir, progress); err != nil {
+		return Config{}, fmt.Errorf("snapshot %s: %w", manifest.Digest, err)
 	}
 	return cfg, nil
+}
+
+// UnpackLayers is Unpack for a snapshot that is loaded already.
+func UnpackLayers(ctx context.Context, src BlobReader, m ocispec.Manifest, cfg Config, dir string, progress func(done, total int64)) error {
+	plan, err := planUnpack(m, cfg)
+	if err == nil {
+		err = plan.run(ctx, src, dir, newProgress(progress, cfg.Sizes.Unpacked()))
+	}
+	if err != nil {
+		return fmt.Errorf("unpacking: %w", err)
+	}
+	return nil
 }
 
 // plan is what a manifest, found sound, asks to be written.

@@ -1,0 +1,111 @@
+package cache
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/criu-docker/criu-docker/shared/internal/filelock"
+	"github.com/criu-docker/criu-docker/shared/snapshot"
+	"github.com/criu-docker/criu-docker/shared/store"
+)
+
+// fill fetches a snapshot unless somebody else has done so meanwhile. It becomes visible, by a rename, when it is whole
+// and on disk.
+func (c *Cache) fill(ctx context.Context, s store.Store, manifest ocispec.Descriptor, name string) error {
+	lock, err := filelock.Acquire(ctx, c.path(locksDir, name), filelock.Exclusive)
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
+	if _, err := c.use(name); err == nil {
+		return nil
+	}
+	if c.has(name) { // damaged
+		if err := c.discard(name); err != nil {
+			return err
+		}
+	}
+	tmp := c.path(tmpDir, name)
+	if err := os.RemoveAll(tmp); err != nil { // a killed filler's
+		return err
+	}
+	err = c.fetch(ctx, s, manifest, tmp)
+	if err == nil {
+		err = os.Rename(tmp, c.path(snapshotsDir, name))
+	}
+	if err != nil {
+		return errors.Join(err, os.RemoveAll(tmp))
+	}
+	return syncPath(c.path(snapshotsDir))
+}
+
+// fetch writes a whole snapshot to dir.
+func (c *Cache) fetch(ctx context.Context, s store.Store, manifest ocispec.Descriptor, dir string) error {
+	m, cfg, err := snapshot.Load(ctx, s, manifest)
+	if err != nil {
+		return err
+	}
+	if err := c.makeRoom(ctx, cfg.Sizes.Unpacked()); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	if err := snapshot.UnpackLayers(ctx, s, m, cfg, dir, nil); err != nil {
+		return err
+	}
+	for file, v := range map[string]any{configFile: cfg, manifestFile: m} {
+		b, err := json.Marshal(v)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(dir, file), b, 0o600); err != nil {
+			return err
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, usedFile), nil, 0o600); err != nil {
+		return err
+	}
+	return syncTree(dir)
+}
+
+// discard removes a snapshot; the caller holds its exclusive lock. It is out of sight at once.
+func (c *Cache) discard(name string) error {
+	tmp := c.path(tmpDir, name)
+	if err := os.RemoveAll(tmp); err != nil {
+		return err
+	}
+	if err := os.Rename(c.path(snapshotsDir, name), tmp); err != nil {
+		return err
+	}
+	return os.RemoveAll(tmp)
+}
+
+// syncTree makes a directory with all that is in it durable.
+func syncTree(dir string) error {
+	return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return syncPath(path)
+	})
+}
+
+func syncPath(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("making it durable: %w", err)
+	}
+	return nil
+}
