@@ -3,9 +3,10 @@
 package build
 
 import (
-	"context"
+	"errors"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/criu-docker/criu-docker/shared/criu"
@@ -14,17 +15,33 @@ import (
 	"github.com/criu-docker/criu-docker/shared/store"
 )
 
+// DefaultDir is where donors' checkpoints are written before they are packed, unless Options.Dir says otherwise.
+const DefaultDir = "/var/lib/criu-docker/build"
+
+// Sentinels that callers branch on.
+var (
+	ErrImageMoved = errors.New("the image's name stands for another image now")
+	ErrNotReady   = errors.New("the donor did not become ready")
+)
+
 // Options say what to build.
 type Options struct {
-	Spec       engine.Spec // the donor, exactly as the clones will be started
+	Spec engine.Spec // the donor, exactly as the clones will be started
+	// ImageID, if set, is the id that Spec.Config.Image must stand for; ErrImageMoved otherwise.
+	ImageID    digest.Digest
 	Ready      Probe
 	Warmup     []WarmupRequest
 	Checkpoint criu.Options
 	Store      store.Store
 	// Nomad adds the mounts and variables that Nomad gives every task (/alloc, /local, /secrets).
 	Nomad bool
-	// Force publishes a new snapshot even though the store has one for this image and configuration.
+	// Pull says how an image that the engine lacks is fetched.
+	Pull engine.PullOptions
+	// Force publishes a new snapshot even though the store has one for this image and configuration; it replaces that
+	// one in place.
 	Force bool
+	// Dir is the directory for unfinished work, on a disk that holds the app's memory; "" means DefaultDir.
+	Dir string
 	// OnEvent, if set, is told of every step; it must not block.
 	OnEvent func(Event)
 }
@@ -80,14 +97,4 @@ type Result struct {
 	Config   snapshot.Config
 	// Existed is true when the store had this snapshot already and nothing was built.
 	Existed bool
-}
-
-// Snapshot builds one snapshot and publishes it. The donor is gone when it returns, whatever happened.
-func Snapshot(ctx context.Context, eng *engine.Engine, opts Options) (*Result, error) {
-	panic("not yet")
-}
-
-// Resolve returns the ref that Snapshot would publish to, without building anything; the image must be known to the engine.
-func Resolve(ctx context.Context, eng *engine.Engine, opts Options) (snapshot.Ref, error) {
-	panic("not yet")
 }

@@ -67,3 +67,42 @@ func (e *Engine) LastOutput(ctx context.Context, id string, lines int) (string, 
 	}
 	return strings.TrimSpace(b.String()), nil
 }
+
+// WaitStopped returns when a container does not run any more.
+func (e *Engine) WaitStopped(ctx context.Context, id string) error {
+	exited, failed := e.Client.ContainerWait(ctx, id, container.WaitConditionNotRunning)
+	select {
+	case <-exited:
+		return nil
+	case err := <-failed:
+		return fmt.Errorf("wait for the end of container %.12s: %w", id, err)
+	}
+}
+
+// Exec runs a command in a container and returns an error if it does not exit 0.
+func (e *Engine) Exec(ctx context.Context, id string, command []string) error {
+	fail := func(err error) error { return fmt.Errorf("exec %q in container %.12s: %w", command, id, err) }
+	created, err := e.Client.ContainerExecCreate(ctx, id, container.ExecOptions{Cmd: command, AttachStdout: true, AttachStderr: true})
+	if err != nil {
+		return fail(err)
+	}
+	attached, err := e.Client.ContainerExecAttach(ctx, created.ID, container.ExecAttachOptions{})
+	if err != nil {
+		return fail(err)
+	}
+	defer attached.Close()
+	stop := context.AfterFunc(ctx, attached.Close) // the stream itself knows no deadline
+	defer stop()
+	var out bytes.Buffer
+	if _, err := stdcopy.StdCopy(&out, &out, attached.Reader); err != nil {
+		return fail(err)
+	}
+	state, err := e.Client.ContainerExecInspect(ctx, created.ID)
+	if err != nil {
+		return fail(err)
+	}
+	if state.ExitCode != 0 {
+		return fail(fmt.Errorf("exit code %d: %s", state.ExitCode, strings.TrimSpace(out.String())))
+	}
+	return nil
+}

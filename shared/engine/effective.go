@@ -195,3 +195,8 @@ func sortedUpper(list []string) []string {
 	}
 	return sorted(upper)
 }
+
+// Ref is the name under which a store keeps the snapshot for an image that is started so.
+func Ref(img image.InspectResponse, run snapshot.RunConfig) snapshot.Ref {
+	return snapshot.Ref{Image: digest.Digest(img.ID), Fingerprint: run.Fingerprint(), Arch: img.Architecture}
+}

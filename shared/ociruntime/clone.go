@@ -53,6 +53,9 @@ func (c container) createClone(inv invocation, req Request) (err error) {
 	if err := os.WriteFile(c.path(confName), []byte(req.Options.ConfigFile()), 0o600); err != nil {
 		return err
 	}
+	if err := c.noteCgroup(b, inv); err != nil {
+		return err
+	}
 	t.done("bundle")
 	if err := c.writeReport(Report{Steps: t.steps}); err != nil {
 		return err

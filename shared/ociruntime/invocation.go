@@ -22,6 +22,7 @@ type invocation struct {
 
 	// global flags
 	log, logFormat string
+	systemdCgroup  bool
 	// flags of create
 	bundle, pidFile, consoleSocket string
 	noPivot                        bool
@@ -42,7 +43,7 @@ func parse(args []string) (invocation, error) {
 	global.String("rootless", "", "")
 	global.String("criu", "", "")
 	global.Bool("debug", false, "")
-	global.Bool("systemd-cgroup", false, "")
+	global.BoolVar(&inv.systemdCgroup, "systemd-cgroup", false, "")
 	if err := global.Parse(args); err != nil || global.NArg() < 2 {
 		return inv, errNotOurs
 	}

@@ -67,5 +67,5 @@ func (c container) delete(inv invocation) error {
 	if rerr != nil {
 		rerr = fmt.Errorf("runc delete: %w", rerr)
 	}
-	return errors.Join(rerr, c.removeNetns(), c.removeTransient())
+	return errors.Join(rerr, c.removeCgroup(), c.removeNetns(), c.removeTransient())
 }

@@ -36,6 +36,8 @@ const (
 // container's creation and its start; it stays while the container exists, so that a restart is hot too.
 type Request struct {
 	Kind Kind `json:"kind"`
+	// Engine is the address of the engine that the container belongs to.
+	Engine string `json:"engine"`
 	// CheckpointDir holds CRIU's images. For a donor it exists and is empty. For a clone it is the clone's own directory
 	// (hard links to the cache, its hostname already written into it).
 	CheckpointDir string `json:"checkpoint_dir"`

@@ -200,7 +200,7 @@ func (s *supervision) awaitStart(hook call) {
 				k.reply(s.release(hook))
 				return
 			case "abort":
-				hook.conn.Close() // the hook fails, and runc undoes what it did
+				hook.conn.Close()
 				k.reply(s.fail(nil))
 				return
 			default:
@@ -230,29 +230,22 @@ func (s *supervision) release(hook call) error {
 	}
 }
 
-// abortGrace is how long runc may take to undo an aborted restore by itself.
+// abortGrace is how long runc may take to undo a failed restore by itself.
 const abortGrace = 5 * time.Second
 
-// fail ends everything that belongs to the restore and returns err.
+// fail ends everything that belongs to the restore and returns err. The first task goes first: CRIU then gives up, and
+// runc cleans up after both.
 func (s *supervision) fail(err error) error {
-	select {
-	case <-s.runcExited:
-	case <-time.After(s.graceAfter(err)):
-		_ = unix.Kill(-s.runc.Process.Pid, unix.SIGKILL)
-		<-s.runcExited
-	}
 	if s.task > 0 {
 		_ = unix.PidfdSendSignal(s.task, unix.SIGKILL, nil, 0) // ESRCH: gone, as it should be
 	}
-	return err
-}
-
-// graceAfter is zero when the restore has overrun its time already.
-func (s *supervision) graceAfter(err error) time.Duration {
-	if err != nil {
-		return 0
+	select {
+	case <-s.runcExited:
+	case <-time.After(abortGrace):
+		_ = unix.Kill(-s.runc.Process.Pid, unix.SIGKILL)
+		<-s.runcExited
 	}
-	return abortGrace
+	return err
 }
 
 func (s *supervision) explainExit(err error) error {

@@ -3,11 +3,12 @@
 package restore
 
 import (
-	"context"
+	"errors"
 	"time"
 
 	"github.com/criu-docker/criu-docker/shared/cache"
 	"github.com/criu-docker/criu-docker/shared/engine"
+	"github.com/criu-docker/criu-docker/shared/ociruntime"
 	"github.com/criu-docker/criu-docker/shared/store"
 )
 
@@ -26,6 +27,9 @@ const (
 
 // DefaultTimeout bounds the snapshot's part of a start: look-up, fetch, restore.
 const DefaultTimeout = 60 * time.Second
+
+// ErrNoSnapshot means that no fitting snapshot exists.
+var ErrNoSnapshot = errors.New("no fitting snapshot")
 
 // Options say what to start.
 type Options struct {
@@ -63,20 +67,6 @@ type Result struct {
 	Reason      string // why cold; "" when hot
 	Ref         string // the snapshot's ref; "" when cold
 	Steps       []Event
+	Report      ociruntime.Report // what the runtime did; empty when cold
 }
 
-// Run creates and starts a container. When it fails nothing is left behind.
-func Run(ctx context.Context, eng *engine.Engine, opts Options) (*Result, error) {
-	panic("not yet")
-}
-
-// Remove ends and removes a container and everything that was made for it (request, clone directory).
-// A container that is gone already is no error.
-func Remove(ctx context.Context, eng *engine.Engine, c *cache.Cache, id string) error {
-	panic("not yet")
-}
-
-// Sweep removes what belongs to containers that no longer exist: after a crash, or after `docker rm` behind our back.
-func Sweep(ctx context.Context, eng *engine.Engine, c *cache.Cache) error {
-	panic("not yet")
-}

@@ -1,0 +1,231 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/moby/go-archive"
+	"github.com/moby/go-archive/compression"
+
+	"github.com/criu-docker/criu-docker/shared/criu"
+	"github.com/criu-docker/criu-docker/shared/engine"
+	"github.com/criu-docker/criu-docker/shared/ociruntime"
+	"github.com/criu-docker/criu-docker/shared/snapshot"
+)
+
+// buildLabel is on every donor; its value is the name of the build's work directory.
+const buildLabel = "io.criu-docker.build"
+
+// donor is the container that is booted and frozen.
+type donor struct {
+	eng      *engine.Engine
+	work     *workDir
+	opts     Options
+	progress *progress
+
+	id       string
+	hostname string
+}
+
+// boot starts the donor and returns when it is ready and warm.
+func (d *donor) boot(ctx context.Context, spec engine.Spec) error {
+	end := d.progress.begin("create")
+	id, err := d.eng.Create(ctx, spec, engine.RuntimeName)
+	if err != nil {
+		return err
+	}
+	d.id = id
+	if err := os.Mkdir(d.work.checkpoint(), 0o700); err != nil {
+		return err
+	}
+	err = ociruntime.RunDir(ociruntime.DefaultRunDir).WriteRequest(id, ociruntime.Request{
+		Kind:          ociruntime.KindDonor,
+		Engine:        d.eng.Client.DaemonHost(),
+		CheckpointDir: d.work.checkpoint(),
+		Options:       d.opts.Checkpoint,
+	})
+	if err != nil {
+		return err
+	}
+	end(id)
+
+	end = d.progress.begin("boot")
+	if err := d.eng.Start(ctx, id); err != nil {
+		return err
+	}
+	addr, err := d.address(ctx)
+	if err != nil {
+		return err
+	}
+	if err := d.opts.Ready.wait(ctx, d.eng, id, addr); err != nil {
+		return d.withOutput(err)
+	}
+	end("ready")
+
+	if len(d.opts.Warmup) == 0 {
+		return nil
+	}
+	end = d.progress.begin("warmup")
+	for i, w := range d.opts.Warmup {
+		if err := w.send(ctx, addr, d.opts.Ready.Port); err != nil {
+			return d.withOutput(fmt.Errorf("warm-up request %d: %w", i+1, err))
+		}
+	}
+	end("warm")
+	return nil
+}
+
+// freeze checkpoints the donor, which ends it, and collects what a snapshot is made of.
+func (d *donor) freeze(ctx context.Context, cfg snapshot.Config) (snapshot.Source, error) {
+	end := d.progress.begin("freeze")
+	runDir := ociruntime.RunDir(ociruntime.DefaultRunDir)
+	if err := d.eng.Freeze(ctx, d.id); err != nil {
+		if report, rerr := runDir.ReadReport(d.id); rerr == nil && report.Failure != nil {
+			err = report.Failure
+		}
+		return snapshot.Source{}, fmt.Errorf("freeze %q: %w", d.opts.Spec.Config.Image, err)
+	}
+	if err := d.eng.WaitStopped(ctx, d.id); err != nil {
+		return snapshot.Source{}, err
+	}
+	end("frozen")
+
+	end = d.progress.begin("rootfs")
+	report, err := runDir.ReadReport(d.id)
+	if err != nil {
+		return snapshot.Source{}, err
+	}
+	if report.UpperDir == "" {
+		return snapshot.Source{}, fmt.Errorf("the donor did not run under the runtime %q: register it with `criu-docker runtime install`", engine.RuntimeName)
+	}
+	src := snapshot.Source{CheckpointDir: d.work.checkpoint()}
+	if src.RootfsTar, err = captureLayer(report.UpperDir, d.work.rootfs()); err != nil {
+		return snapshot.Source{}, err
+	}
+	end("captured")
+
+	cfg.Hostname = d.hostname
+	if cfg.Host, err = describeHost(ctx, d.eng); err != nil {
+		return snapshot.Source{}, err
+	}
+	frozen, err := criu.Inspect(d.work.checkpoint())
+	if err != nil {
+		return snapshot.Source{}, fmt.Errorf("what was frozen: %w", err)
+	}
+	cfg.Processes, cfg.Files, cfg.Sockets = frozen.Processes, frozen.Files, frozen.Sockets
+	src.Config = cfg
+	return src, nil
+}
+
+// address returns where the host reaches the donor, and notes its hostname; "" if it has no network.
+func (d *donor) address(ctx context.Context) (string, error) {
+	c, err := d.eng.Client.ContainerInspect(ctx, d.id)
+	if err != nil {
+		return "", err
+	}
+	d.hostname = c.Config.Hostname
+	if c.HostConfig.NetworkMode.IsHost() {
+		return "127.0.0.1", nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.NetworkSettings.Networks)) {
+		if ip := c.NetworkSettings.Networks[name].IPAddress; ip != "" {
+			return ip, nil
+		}
+	}
+	return "", nil
+}
+
+// withOutput adds what the app wrote last, which mostly tells why it is not ready.
+func (d *donor) withOutput(err error) error {
+	const lines = 20
+	ctx, cancel := context.WithTimeout(context.Background(), cleanupTimeout)
+	defer cancel()
+	out, oerr := d.eng.LastOutput(ctx, d.id, lines)
+	if oerr != nil || out == "" {
+		return err
+	}
+	return fmt.Errorf("%w; the donor's last output:\n%s", err, out)
+}
+
+// captureLayer writes a container's layer as an uncompressed OCI layer to file. It returns "" if the layer is empty.
+func captureLayer(upper, file string) (string, error) {
+	entries, err := os.ReadDir(upper)
+	if err != nil {
+		return "", fmt.Errorf("container layer: %w", err)
+	}
+	if len(entries) == 0 {
+		return "", nil
+	}
+	layer, err := archive.TarWithOptions(upper, &archive.TarOptions{
+		Compression:    compression.None,
+		WhiteoutFormat: archive.OverlayWhiteoutFormat,
+	})
+	if err != nil {
+		return "", fmt.Errorf("container layer: %w", err)
+	}
+	defer layer.Close()
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return "", fmt.Errorf("container layer: %w", err)
+	}
+	_, err = io.Copy(f, layer)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return "", fmt.Errorf("container layer: %w", err)
+	}
+	return file, nil
+}
+
+// donorSpec is opts.Spec as a donor needs it: nothing published, nothing restarted, nothing removed by the engine, and
+// with what Nomad gives every task if asked. work is the build's work directory; "" if nothing will be started.
+func donorSpec(opts Options, work string) (engine.Spec, error) {
+	spec := engine.Spec{Network: opts.Spec.Network}
+	config := *opts.Spec.Config
+	config.Labels = maps.Clone(config.Labels)
+	if config.Labels == nil {
+		config.Labels = map[string]string{}
+	}
+	config.Labels[buildLabel] = filepath.Base(work)
+	host := container.HostConfig{}
+	if opts.Spec.Host != nil {
+		host = *opts.Spec.Host
+	}
+	host.PortBindings, host.PublishAllPorts = nil, false
+	host.RestartPolicy, host.AutoRemove = container.RestartPolicy{}, false
+	spec.Config, spec.Host = &config, &host
+	if opts.Nomad {
+		if err := addNomad(&config, &host, filepath.Join(work, "nomad")); err != nil {
+			return engine.Spec{}, err
+		}
+	}
+	return spec, nil
+}
+
+// addNomad gives the donor the directories and the variables that Nomad's drivers give a task whose file system comes
+// from an image.
+func addNomad(config *container.Config, host *container.HostConfig, dir string) error {
+	host.Binds = slices.Clone(host.Binds)
+	config.Env = slices.Clone(config.Env)
+	for _, d := range []struct{ name, variable string }{
+		{"alloc", "NOMAD_ALLOC_DIR"}, {"local", "NOMAD_TASK_DIR"}, {"secrets", "NOMAD_SECRETS_DIR"},
+	} {
+		source := filepath.Join(dir, d.name)
+		if filepath.IsAbs(dir) {
+			if err := os.MkdirAll(source, 0o777); err != nil {
+				return err
+			}
+			if err := os.Chmod(source, 0o777); err != nil { // as in an allocation: any task user may write
+				return err
+			}
+		}
+		host.Binds = append(host.Binds, source+":/"+d.name)
+		config.Env = append(config.Env, d.variable+"=/"+d.name)
+	}
+	return nil
+}

@@ -1,0 +1,203 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/docker/docker/api/types/image"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/criu-docker/criu-docker/shared/criu"
+	"github.com/criu-docker/criu-docker/shared/engine"
+	"github.com/criu-docker/criu-docker/shared/snapshot"
+	"github.com/criu-docker/criu-docker/shared/store"
+)
+
+// cleanupTimeout bounds the removal of a donor, which goes on when the build's own context has ended.
+const cleanupTimeout = 30 * time.Second
+
+// Snapshot builds one snapshot and publishes it. The donor is gone when it returns, whatever happened; after a SIGKILL
+// the next build removes it. Errors: ErrImageMoved, ErrNotReady, *criu.Failure, and those of the engine and the store.
+func Snapshot(ctx context.Context, eng *engine.Engine, opts Options) (_ *Result, err error) {
+	if err := opts.validate(); err != nil {
+		return nil, err
+	}
+	p := progress{opts.OnEvent, nil}
+	if opts.Dir == "" {
+		opts.Dir = DefaultDir
+	}
+	if err := Sweep(ctx, eng, opts.Dir); err != nil {
+		return nil, err
+	}
+	work, err := newWorkDir(opts.Dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
+		defer cancel()
+		err = errors.Join(err, work.remove(ctx, eng))
+	}()
+	spec, err := donorSpec(opts, work.dir)
+	if err != nil {
+		return nil, err
+	}
+
+	end := p.begin("image")
+	img, run, ref, err := resolve(ctx, eng, opts, spec)
+	if err != nil {
+		return nil, err
+	}
+	end(ref.Image.String())
+
+	published, err := opts.Store.GetRef(ctx, ref.String())
+	switch {
+	case err == nil && !opts.Force:
+		_, cfg, err := snapshot.Load(ctx, opts.Store, published.Manifest)
+		if err != nil {
+			return nil, fmt.Errorf("snapshot %s in %s: %w", ref, opts.Store.URL(), err)
+		}
+		return &Result{Ref: ref, Manifest: published.Manifest, Config: cfg, Existed: true}, nil
+	case err != nil && !errors.Is(err, store.ErrNotFound):
+		return nil, err
+	}
+
+	d := &donor{eng: eng, work: work, opts: opts, progress: &p}
+	if err := d.boot(ctx, spec); err != nil {
+		return nil, err
+	}
+	cfg := snapshot.Config{
+		Created:    time.Now().UTC().Truncate(time.Second),
+		Image:      describeImage(opts.Spec.Config.Image, img),
+		Run:        run,
+		Checkpoint: opts.Checkpoint,
+	}
+	src, err := d.freeze(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	manifest, cfg, err := publish(ctx, opts.Store, ref, published.Generation, src, &p)
+	if err != nil {
+		return nil, err
+	}
+	return &Result{Ref: ref, Manifest: manifest, Config: cfg}, nil
+}
+
+// Resolve returns the ref that Snapshot would publish to, without booting anything. Of opts it needs the image and how
+// it is started; a store, a probe and checkpoint options need not be known yet.
+func Resolve(ctx context.Context, eng *engine.Engine, opts Options) (snapshot.Ref, error) {
+	if err := opts.validateImage(); err != nil {
+		return snapshot.Ref{}, err
+	}
+	spec, err := donorSpec(opts, "")
+	if err != nil {
+		return snapshot.Ref{}, err
+	}
+	_, _, ref, err := resolve(ctx, eng, opts, spec)
+	return ref, err
+}
+
+func resolve(ctx context.Context, eng *engine.Engine, opts Options, spec engine.Spec) (image.InspectResponse, snapshot.RunConfig, snapshot.Ref, error) {
+	fail := func(err error) (image.InspectResponse, snapshot.RunConfig, snapshot.Ref, error) {
+		return image.InspectResponse{}, snapshot.RunConfig{}, snapshot.Ref{}, err
+	}
+	img, err := eng.EnsureImage(ctx, spec.Config.Image, opts.Pull)
+	if err != nil {
+		return fail(err)
+	}
+	if opts.ImageID != "" && img.ID != opts.ImageID.String() {
+		return fail(fmt.Errorf("image %q: %w: it is %s, and %s was asked for", spec.Config.Image, ErrImageMoved, img.ID, opts.ImageID))
+	}
+	run, err := engine.Effective(spec, img)
+	if err != nil {
+		return fail(err)
+	}
+	if len(run.Args) == 0 {
+		return fail(fmt.Errorf("image %q has no command: give one", spec.Config.Image))
+	}
+	return img, run, engine.Ref(img, run), nil
+}
+
+func describeImage(reference string, img image.InspectResponse) snapshot.Image {
+	i := snapshot.Image{Reference: reference, ID: digest.Digest(img.ID), Arch: img.Architecture}
+	if len(img.RepoDigests) > 0 {
+		i.RepoDigest = img.RepoDigests[0]
+	}
+	return i
+}
+
+// publish packs src and names it. The ref comes last: until then nobody can find the snapshot.
+func publish(ctx context.Context, s store.Store, ref snapshot.Ref, previous string, src snapshot.Source, p *progress) (_ ocispec.Descriptor, _ snapshot.Config, err error) {
+	done, err := s.Publishing(ctx)
+	if err != nil {
+		return ocispec.Descriptor{}, snapshot.Config{}, err
+	}
+	defer done()
+
+	end := p.begin("publish")
+	src.Progress = p.bytes("publish")
+	src.Config.Timings = p.timings
+	manifest, cfg, err := snapshot.Pack(ctx, s, src)
+	if err != nil {
+		return ocispec.Descriptor{}, snapshot.Config{}, fmt.Errorf("publish to %s: %w", s.URL(), err)
+	}
+	if err := s.PutRef(ctx, ref.String(), manifest, previous); err != nil {
+		return ocispec.Descriptor{}, snapshot.Config{}, fmt.Errorf("publish to %s: %w", s.URL(), err)
+	}
+	end(ref.String())
+	return manifest, cfg, nil
+}
+
+func (o Options) validate() error {
+	if err := o.validateImage(); err != nil {
+		return err
+	}
+	if o.Store == nil {
+		return errors.New("store: name a store to publish to")
+	}
+	if o.Checkpoint == (criu.Options{}) {
+		return errors.New("checkpoint: start from criu.DefaultOptions")
+	}
+	if err := o.Checkpoint.Validate(); err != nil {
+		return err
+	}
+	return o.Ready.validate()
+}
+
+func (o Options) validateImage() error {
+	if o.Spec.Config == nil || o.Spec.Config.Image == "" {
+		return errors.New(`image = "": name the image to boot`)
+	}
+	return nil
+}
+
+// progress turns steps into events and timings.
+type progress struct {
+	onEvent func(Event)
+	timings []snapshot.Timing
+}
+
+// begin reports the beginning of a step; the returned function reports its end.
+func (p *progress) begin(step string) (end func(message string)) {
+	start := time.Now()
+	p.emit(Event{Step: step})
+	return func(message string) {
+		elapsed := time.Since(start)
+		p.timings = append(p.timings, snapshot.Timing{Step: step, Elapsed: elapsed})
+		p.emit(Event{Step: step, Message: message, Done: true, Elapsed: elapsed})
+	}
+}
+
+// bytes returns a function that reports how far a step is.
+func (p *progress) bytes(step string) func(done, total int64) {
+	return func(done, total int64) { p.emit(Event{Step: step, Current: done, Total: total}) }
+}
+
+func (p *progress) emit(e Event) {
+	if p.onEvent != nil {
+		p.onEvent(e)
+	}
+}

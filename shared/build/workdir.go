@@ -1,0 +1,110 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
+	"golang.org/x/sys/unix"
+
+	"github.com/criu-docker/criu-docker/shared/engine"
+	"github.com/criu-docker/criu-docker/shared/ociruntime"
+)
+
+// Sweep removes what builds left behind that were killed: a build holds a lock on its work directory for as long as it
+// lives, so a directory whose lock is free has no owner any more.
+func Sweep(ctx context.Context, eng *engine.Engine, dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("build directory: %w", err)
+	}
+	var errs []error
+	for _, e := range entries {
+		w := &workDir{dir: filepath.Join(dir, e.Name())}
+		locked, err := w.lock()
+		if err != nil || !locked {
+			errs = append(errs, err)
+			continue
+		}
+		errs = append(errs, w.remove(ctx, eng))
+	}
+	return errors.Join(errs...)
+}
+
+// workDir is the place of one build: DIR/checkpoint, DIR/rootfs.tar, DIR/nomad. It owns the donors that carry its name.
+type workDir struct {
+	dir  string
+	held *os.File
+}
+
+func newWorkDir(parent string) (*workDir, error) {
+	if err := os.MkdirAll(parent, 0o700); err != nil {
+		return nil, fmt.Errorf("build directory: %w", err)
+	}
+	for {
+		dir, err := os.MkdirTemp(parent, "build-")
+		if err != nil {
+			return nil, fmt.Errorf("build directory: %w", err)
+		}
+		w := &workDir{dir: dir}
+		// A sweep may have taken the directory between its creation and the lock; then there is another name to try.
+		if locked, err := w.lock(); err != nil {
+			return nil, errors.Join(err, os.RemoveAll(dir))
+		} else if locked {
+			return w, nil
+		}
+	}
+}
+
+func (w *workDir) checkpoint() string { return filepath.Join(w.dir, "checkpoint") }
+func (w *workDir) rootfs() string     { return filepath.Join(w.dir, "rootfs.tar") }
+
+// lock takes the directory's lock if it is free. A directory that vanishes meanwhile counts as locked by its remover.
+func (w *workDir) lock() (bool, error) {
+	f, err := os.Open(w.dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return false, nil
+		}
+		return false, fmt.Errorf("lock %s: %w", w.dir, err)
+	}
+	if _, err := os.Stat(w.dir); err != nil { // removed by the holder before us
+		f.Close()
+		return false, nil
+	}
+	w.held = f
+	return true, nil
+}
+
+// remove removes the build's donors and its directory, and gives up the lock.
+func (w *workDir) remove(ctx context.Context, eng *engine.Engine) error {
+	defer w.held.Close()
+	donors, err := eng.Client.ContainerList(ctx, container.ListOptions{
+		All:     true,
+		Filters: filters.NewArgs(filters.Arg("label", buildLabel+"="+filepath.Base(w.dir))),
+	})
+	if err != nil {
+		return fmt.Errorf("donors of build %s: %w", filepath.Base(w.dir), err)
+	}
+	for _, d := range donors {
+		err := errors.Join(eng.Remove(ctx, d.ID), ociruntime.RunDir(ociruntime.DefaultRunDir).Forget(d.ID))
+		if err != nil {
+			return err // the directory stays, so that the next sweep tries again
+		}
+	}
+	return os.RemoveAll(w.dir)
+}

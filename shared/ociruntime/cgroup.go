@@ -1,0 +1,49 @@
+package ociruntime
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/opencontainers/cgroups"
+	"github.com/opencontainers/cgroups/manager"
+)
+
+// cgroupName holds where the container's cgroup is: runc makes it before it knows the container, so that a restore that
+// is killed leaves one that `runc delete` doesn't find.
+const cgroupName = "cgroup.json"
+
+func (c container) noteCgroup(b *bundle, inv invocation) error {
+	path := b.spec.Linux.CgroupsPath
+	if path == "" {
+		return nil // runc's default; no engine leaves it out
+	}
+	cg := cgroups.Cgroup{Path: path, Resources: &cgroups.Resources{}}
+	if inv.systemdCgroup {
+		parts := strings.Split(path, ":")
+		if len(parts) != 3 {
+			return fmt.Errorf("bundle %s: cgroupsPath = %q: want SLICE:PREFIX:NAME with systemd", b.dir, path)
+		}
+		cg = cgroups.Cgroup{Parent: parts[0], ScopePrefix: parts[1], Name: parts[2], Systemd: true, Resources: &cgroups.Resources{}}
+	}
+	return writeJSON(c.path(cgroupName), cg)
+}
+
+// removeCgroup removes what runc left of the container's cgroup, if anything.
+func (c container) removeCgroup() error {
+	var cg cgroups.Cgroup
+	if err := readJSON(c.path(cgroupName), &cg); errors.Is(err, os.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	m, err := manager.New(&cg)
+	if err != nil {
+		return fmt.Errorf("cgroup of container %.12s: %w", c.id, err)
+	}
+	if err := m.Destroy(); err != nil {
+		return fmt.Errorf("cgroup of container %.12s: %w", c.id, err)
+	}
+	return nil
+}

@@ -1,0 +1,246 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/docker/docker/api/types/image"
+
+	"github.com/criu-docker/criu-docker/shared/criu"
+	"github.com/criu-docker/criu-docker/shared/engine"
+	"github.com/criu-docker/criu-docker/shared/ociruntime"
+	"github.com/criu-docker/criu-docker/shared/snapshot"
+	"github.com/criu-docker/criu-docker/shared/store"
+)
+
+const runDir = ociruntime.RunDir(ociruntime.DefaultRunDir)
+
+// cleanupTimeout bounds the removal of a container that did not start, which goes on when the caller's context has ended.
+const cleanupTimeout = 30 * time.Second
+
+// Run creates and starts a container. The image must be known to the engine. When it fails nothing is left behind.
+// With PolicyAlways the error says why the container could not be restored: ErrNoSnapshot, *Misfit, *criu.Failure, or
+// one of the store's.
+func Run(ctx context.Context, eng *engine.Engine, opts Options) (*Result, error) {
+	if err := opts.validate(); err != nil {
+		return nil, err
+	}
+	img, err := eng.EnsureImage(ctx, opts.Spec.Config.Image, engine.PullOptions{})
+	if err != nil {
+		return nil, err
+	}
+	s := &start{eng: eng, opts: opts, img: img}
+	if opts.Policy == PolicyNever {
+		return s.cold(ctx, "the policy is never")
+	}
+	result, err := s.hot(ctx)
+	if err == nil {
+		return result, nil
+	}
+	if opts.Policy == PolicyAlways || ctx.Err() != nil {
+		return nil, fmt.Errorf("start from a snapshot: %w", err)
+	}
+	return s.cold(ctx, err.Error())
+}
+
+// start is one container's way into life.
+type start struct {
+	eng  *engine.Engine
+	opts Options
+	img  image.InspectResponse
+
+	steps []Event
+}
+
+func (s *start) cold(ctx context.Context, reason string) (*Result, error) {
+	end := s.begin("cold boot")
+	id, err := s.eng.Create(ctx, s.opts.Spec, "")
+	if err != nil {
+		return nil, err
+	}
+	if err := s.eng.Start(ctx, id); err != nil {
+		return nil, errors.Join(err, s.undo(ctx, id))
+	}
+	end(reason)
+	return &Result{ContainerID: id, Start: Cold, Reason: reason, Steps: s.steps}, nil
+}
+
+func (s *start) hot(ctx context.Context) (*Result, error) {
+	timeout := s.opts.Timeout
+	if timeout == 0 {
+		timeout = DefaultTimeout
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("the snapshot was not restored within %s", timeout))
+	defer cancel()
+	result, err := s.restore(ctx)
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		err = fmt.Errorf("%w: %w", cause, err)
+	}
+	return result, err
+}
+
+func (s *start) restore(ctx context.Context) (_ *Result, err error) {
+	end := s.begin("resolve")
+	entry, cfg, err := s.resolve(ctx)
+	if err != nil {
+		return nil, err
+	}
+	end(entry.Name)
+
+	end = s.begin("fetch")
+	cached, err := s.opts.Cache.Get(ctx, s.opts.Store, entry.Manifest)
+	if err != nil {
+		return nil, err
+	}
+	defer cached.Release()
+	if cached.Warm {
+		end("from the cache")
+	} else {
+		end("from " + s.opts.Store.URL())
+	}
+
+	end = s.begin("create")
+	id, err := s.eng.Create(ctx, s.opts.Spec, engine.RuntimeName)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.undo(ctx, id))
+		}
+	}()
+	clone, err := s.opts.Cache.Clone(cached, id, s.hostname(id))
+	if err != nil {
+		return nil, err
+	}
+	deadline, _ := ctx.Deadline()
+	err = runDir.WriteRequest(id, ociruntime.Request{
+		Kind:          ociruntime.KindClone,
+		Engine:        s.eng.Client.DaemonHost(),
+		CheckpointDir: clone.CheckpointDir,
+		RootfsDelta:   clone.RootfsDelta,
+		Options:       cfg.Checkpoint,
+		Timeout:       max(time.Until(deadline), time.Second),
+	})
+	if err != nil {
+		return nil, err
+	}
+	end("")
+
+	end = s.begin("restore")
+	if err := s.eng.Start(ctx, id); err != nil {
+		return nil, explain(id, err)
+	}
+	end("")
+	report, err := runDir.ReadReport(id)
+	if err != nil {
+		return nil, err
+	}
+	return &Result{ContainerID: id, Start: Hot, Ref: entry.Name, Steps: s.steps, Report: report}, nil
+}
+
+// resolve finds the snapshot and checks that it fits what is asked for and this host.
+func (s *start) resolve(ctx context.Context) (store.Entry, snapshot.Config, error) {
+	run, err := engine.Effective(s.opts.Spec, s.img)
+	if err != nil {
+		return store.Entry{}, snapshot.Config{}, err
+	}
+	host, err := criu.HostInfo(ctx)
+	if err != nil {
+		return store.Entry{}, snapshot.Config{}, fmt.Errorf("this host: %w", err)
+	}
+	want := engine.Ref(s.img, run)
+	var entry store.Entry
+	if s.opts.Ref != "" {
+		entry, err = store.Resolve(ctx, s.opts.Store, s.opts.Ref)
+	} else {
+		entry, err = s.opts.Store.GetRef(ctx, want.String())
+		if errors.Is(err, store.ErrNotFound) {
+			entry, err = nearest(ctx, s.opts.Store, want)
+		}
+	}
+	if err != nil {
+		return store.Entry{}, snapshot.Config{}, err
+	}
+	// The config is small and says whether it is worth fetching the rest.
+	_, cfg, err := snapshot.Load(ctx, s.opts.Store, entry.Manifest)
+	if err != nil {
+		return store.Entry{}, snapshot.Config{}, fmt.Errorf("snapshot %s in %s: %w", entry.Name, s.opts.Store.URL(), err)
+	}
+	if err := Fit(cfg, s.img, run, host); err != nil {
+		return store.Entry{}, snapshot.Config{}, err
+	}
+	return entry, cfg, nil
+}
+
+// nearest returns some snapshot of the image that is started otherwise, so that its misfit can be named.
+func nearest(ctx context.Context, s store.Store, want snapshot.Ref) (store.Entry, error) {
+	others, err := s.ListRefs(ctx, want.Image.Encoded()+"/")
+	if err != nil {
+		return store.Entry{}, err
+	}
+	if len(others) == 0 {
+		return store.Entry{}, fmt.Errorf("%w: %s has none of image %.19s", ErrNoSnapshot, s.URL(), want.Image)
+	}
+	newest := others[0]
+	for _, e := range others {
+		if e.Updated.After(newest.Updated) {
+			newest = e
+		}
+	}
+	return newest, nil
+}
+
+// hostname is what the engine will call the container.
+func (s *start) hostname(id string) string {
+	if h := s.opts.Spec.Config.Hostname; h != "" {
+		return h
+	}
+	const shortID = 12
+	return id[:shortID]
+}
+
+// undo removes a container that did not start, also when ctx has ended.
+func (s *start) undo(ctx context.Context, id string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
+	defer cancel()
+	return Remove(ctx, s.eng, s.opts.Cache, id)
+}
+
+// explain prefers what CRIU said over what the engine made of it.
+func explain(id string, err error) error {
+	if report, rerr := runDir.ReadReport(id); rerr == nil && report.Failure != nil {
+		return fmt.Errorf("restore: %w", report.Failure)
+	}
+	return err
+}
+
+func (s *start) begin(step string) (end func(message string)) {
+	began := time.Now()
+	return func(message string) {
+		e := Event{Step: step, Message: message, Elapsed: time.Since(began)}
+		s.steps = append(s.steps, e)
+		if s.opts.OnEvent != nil {
+			s.opts.OnEvent(e)
+		}
+	}
+}
+
+func (o Options) validate() error {
+	if o.Spec.Config == nil || o.Spec.Config.Image == "" {
+		return errors.New(`image = "": name the image to start`)
+	}
+	switch o.Policy {
+	case PolicyNever:
+		return nil
+	case PolicyIfPresent, PolicyAlways:
+	default:
+		return fmt.Errorf("policy = %q: want %s, %s or %s", o.Policy, PolicyNever, PolicyIfPresent, PolicyAlways)
+	}
+	if o.Store == nil || o.Cache == nil {
+		return fmt.Errorf("policy = %q needs a store and a cache", o.Policy)
+	}
+	return nil
+}
