@@ -1,0 +1,128 @@
+package doctor
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/docker/docker/api/types/system"
+	"github.com/stretchr/testify/require"
+
+	"github.com/criu-docker/criu-docker/shared/engine"
+)
+
+func TestRunOnFitMachine(t *testing.T) {
+	checks := Run(context.Background(), Options{CacheDir: t.TempDir()})
+	names := map[string]Check{}
+	for _, c := range checks {
+		t.Logf("%-5s %-25s %s", c.Status, c.Name, c.Found)
+		require.NotContains(t, names, c.Name, "names are unique")
+		require.NotEmpty(t, c.Found, c.Name)
+		require.NotEmpty(t, c.Want, c.Name)
+		if c.Status != OK {
+			require.NotEmpty(t, c.Remedy, c.Name)
+		}
+		names[c.Name] = c
+	}
+	require.NoError(t, Err(checks))
+	require.Equal(t, OK, names["docker engine"].Status)
+	require.Equal(t, OK, names["CRIU"].Status)
+	require.Equal(t, OK, names["runtime criu-docker"].Status)
+}
+
+func TestRunWithoutEngine(t *testing.T) {
+	checks := Run(context.Background(), Options{Host: "unix://" + filepath.Join(t.TempDir(), "docker.sock")})
+	last := checks[len(checks)-1]
+	require.Equal(t, "docker engine", last.Name)
+	require.Equal(t, Fail, last.Status)
+	err := Err(checks)
+	require.ErrorContains(t, err, "not fit")
+	require.ErrorContains(t, err, last.Remedy)
+}
+
+func TestEngineChecks(t *testing.T) {
+	good := func() system.Info {
+		return system.Info{
+			ServerVersion: "28.5.2", ExperimentalBuild: true, Driver: "overlay2", CgroupDriver: "systemd", CgroupVersion: "2",
+			SecurityOptions: []string{"name=seccomp,profile=builtin", "name=cgroupns"},
+		}
+	}
+	version := func(address string) func(system.Info) Check {
+		return func(info system.Info) Check { return engineVersion(Check{Name: "docker engine"}, info, address) }
+	}
+	registered := func(info system.Info) Check { return runtimeRegistered(context.Background(), info) }
+	runc := func(info system.Info) Check { return runcVersion(context.Background(), info) }
+	setRuntime := func(path string) func(*system.Info) {
+		return func(i *system.Info) {
+			i.Runtimes = map[string]system.RuntimeWithStatus{engine.RuntimeName: {Runtime: system.Runtime{Path: path}}}
+		}
+	}
+	script := func(name, body string) string {
+		path := filepath.Join(t.TempDir(), name)
+		require.NoError(t, os.WriteFile(path, []byte("#!/bin/sh\n"+body), 0o755))
+		return path
+	}
+	socket := "unix:///var/run/docker.sock"
+	for name, test := range map[string]struct {
+		check  func(system.Info) Check
+		change func(*system.Info)
+		want   Status
+		found  string
+	}{
+		"version":            {version(socket), func(*system.Info) {}, OK, "28.5.2 at " + socket},
+		"old engine":         {version(socket), func(i *system.Info) { i.ServerVersion = "27.5.1" }, Fail, "27.5.1"},
+		"Debian's engine":    {version(socket), func(i *system.Info) { i.ServerVersion = "28.0.0+dfsg4" }, OK, "28.0.0"},
+		"remote engine":      {version("tcp://10.0.0.1:2375"), func(*system.Info) {}, Fail, "tcp://"},
+		"experimental":       {experimental, func(*system.Info) {}, OK, "on"},
+		"not experimental":   {experimental, func(i *system.Info) { i.ExperimentalBuild = false }, Fail, "off"},
+		"overlay2":           {storageDriver, func(*system.Info) {}, OK, "overlay2"},
+		"containerd's":       {storageDriver, func(i *system.Info) { i.Driver = "overlayfs" }, OK, "overlayfs"},
+		"btrfs":              {storageDriver, func(i *system.Info) { i.Driver = "btrfs" }, Fail, "btrfs"},
+		"no user namespace":  {userNamespaces, func(*system.Info) {}, OK, "none"},
+		"userns-remap":       {userNamespaces, func(i *system.Info) { i.SecurityOptions = append(i.SecurityOptions, "name=userns") }, Fail, "userns-remap"},
+		"rootless":           {userNamespaces, func(i *system.Info) { i.SecurityOptions = append(i.SecurityOptions, "name=rootless") }, Fail, "rootless"},
+		"cgroups":            {cgroups, func(*system.Info) {}, OK, "version 2, driver systemd"},
+		"no cgroups":         {cgroups, func(i *system.Info) { i.CgroupDriver = "none" }, Fail, "none"},
+		"runtime missing":    {registered, func(*system.Info) {}, Fail, "not registered"},
+		"runtime by shim":    {registered, setRuntime(""), Fail, "without a path"},
+		"runtime's binary":   {registered, setRuntime(script("r", "echo runc version 1.3.6")), OK, "/r"},
+		"binary gone":        {registered, setRuntime("/nowhere/criu-docker-runc"), Fail, "missing"},
+		"binary broken":      {registered, setRuntime(script("b", "echo no runc >&2; exit 127")), Fail, "no runc"},
+		"binary is another":  {registered, setRuntime(script("a", "echo hello")), Fail, "hello"},
+		"runc":               {runc, setRuntime(script("new", "echo runc version 1.3.6+ds1; echo spec: 1.2")), OK, "1.3.6+ds1"},
+		"old runc":           {runc, setRuntime(script("old", "echo runc version 1.1.12")), Fail, "1.1.12"},
+		"runc without ours":  {runc, func(*system.Info) {}, OK, "."},
+		"runc fails to tell": {runc, setRuntime(script("fails", "exit 1")), Fail, "exit status 1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			info := good()
+			test.change(&info)
+			c := test.check(info)
+			require.Equal(t, test.want, c.Status, c)
+			require.Contains(t, c.Found, test.found)
+			require.Equal(t, c.Status == OK, c.Remedy == "")
+		})
+	}
+}
+
+func TestCacheDir(t *testing.T) {
+	dir := t.TempDir()
+	require.NotEqual(t, Fail, cacheDir(filepath.Join(dir, "not", "yet")).Status)
+	require.NoDirExists(t, filepath.Join(dir, "not"), "it only looks")
+	file := filepath.Join(dir, "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	for _, bad := range []string{file, filepath.Join(file, "below"), "/proc/1"} {
+		c := cacheDir(bad)
+		require.Equal(t, Fail, c.Status, c)
+		require.Contains(t, c.Remedy, "--cache")
+	}
+	require.Equal(t, Warn, cacheDir("/dev/shm").Status)
+}
+
+func TestCheckJSON(t *testing.T) {
+	b, err := json.Marshal(Check{Name: "kernel", Want: "5.13 or later"}.fail("4.19", "boot a newer kernel"))
+	require.NoError(t, err)
+	require.JSONEq(t, `{"name":"kernel","status":"fail","found":"4.19","want":"5.13 or later","remedy":"boot a newer kernel"}`, string(b))
+}

@@ -1,0 +1,131 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+
+	"github.com/docker/docker/api/types/system"
+
+	"github.com/criu-docker/criu-docker/shared/criu"
+	"github.com/criu-docker/criu-docker/shared/engine"
+)
+
+const (
+	minEngine = "28.0" // earlier ones attach the network inside create, before a restored container has a pid
+	minRunc   = "1.3"  // earlier ones lack CRIU options that snapshots need
+
+	installRuntime = "run criu-docker runtime install"
+)
+
+func engineVersion(c Check, info system.Info, address string) Check {
+	found := fmt.Sprintf("%s at %s", info.ServerVersion, address)
+	switch {
+	case !strings.HasPrefix(address, "unix://"):
+		return c.fail(found, "use the engine of this machine, by its unix socket: clones are made of files that both share")
+	case criu.Older(info.ServerVersion, minEngine):
+		return c.fail(found, "install Docker Engine "+minEngine+" or later")
+	}
+	return c.ok(found)
+}
+
+func experimental(info system.Info) Check {
+	c := Check{Name: "checkpoint API", Want: "dockerd in experimental mode"}
+	if !info.ExperimentalBuild {
+		return c.fail("off", installRuntime+` (it sets "experimental": true in daemon.json), then restart dockerd`)
+	}
+	return c.ok("on")
+}
+
+func storageDriver(info system.Info) Check {
+	c := Check{Name: "storage driver", Want: "overlay2, or containerd's overlayfs"}
+	switch info.Driver {
+	case "overlay2", "overlayfs":
+		return c.ok(info.Driver)
+	}
+	return c.fail(info.Driver, `set "storage-driver": "overlay2" in daemon.json (images have to be pulled again), then restart dockerd`)
+}
+
+func userNamespaces(info system.Info) Check {
+	c := Check{Name: "user namespaces", Want: "dockerd as root, without userns-remap"}
+	switch {
+	case hasOption(info, "rootless"):
+		return c.fail("rootless", "use a dockerd that runs as root: CRIU can't restore containers of an unprivileged one")
+	case hasOption(info, "userns"):
+		return c.fail("userns-remap", `remove "userns-remap" from daemon.json, then restart dockerd`)
+	}
+	return c.ok("none")
+}
+
+func cgroups(info system.Info) Check {
+	c := Check{Name: "control groups", Want: "version 1 or 2"}
+	found := fmt.Sprintf("version %s, driver %s", info.CgroupVersion, info.CgroupDriver)
+	if info.CgroupDriver == "none" {
+		return c.fail(found, "let dockerd manage control groups (cgroupfs or systemd)")
+	}
+	return c.ok(found)
+}
+
+func runtimeRegistered(ctx context.Context, info system.Info) Check {
+	c := Check{Name: "runtime " + engine.RuntimeName, Want: "registered in dockerd, with a binary that runs"}
+	registered, ok := info.Runtimes[engine.RuntimeName]
+	if !ok {
+		return c.fail("not registered", installRuntime)
+	}
+	if registered.Path == "" {
+		return c.fail("registered without a path", installRuntime)
+	}
+	path, err := exec.LookPath(registered.Path)
+	if err != nil {
+		return c.fail(registered.Path+" is missing or not executable", installRuntime)
+	}
+	if _, err := versionOf(ctx, path); err != nil {
+		return c.fail(err.Error(), installRuntime+" again, and check that runc is installed")
+	}
+	return c.ok(path)
+}
+
+// runcVersion asks the registered runtime, which passes the question on to the runc that it uses.
+func runcVersion(ctx context.Context, info system.Info) Check {
+	c := Check{Name: "runc", Want: "version " + minRunc + " or later"}
+	path := info.Runtimes[engine.RuntimeName].Path
+	if _, err := os.Stat(path); err != nil {
+		path = "runc"
+	}
+	version, err := versionOf(ctx, path)
+	switch {
+	case err != nil:
+		return c.fail(err.Error(), "install runc "+minRunc+" or later")
+	case criu.Older(version, minRunc):
+		return c.fail(version, "install runc "+minRunc+" or later")
+	}
+	return c.ok(version)
+}
+
+// versionOf returns the version that runc, or a runtime in front of it, prints in its first line: "runc version 1.3.6".
+func versionOf(ctx context.Context, path string) (string, error) {
+	out, err := output(ctx, path, "--version")
+	if err != nil {
+		return "", err
+	}
+	first, _, _ := strings.Cut(out, "\n")
+	fields := strings.Fields(first)
+	if len(fields) < 3 || fields[1] != "version" {
+		return "", fmt.Errorf("%s --version printed %q, want \"runc version …\"", path, first)
+	}
+	return fields[2], nil
+}
+
+// output runs a program and returns what it prints; errors carry what it said.
+func output(ctx context.Context, name string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, name, args...)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("%s: %w %s", strings.Join(cmd.Args, " "), err, strings.TrimSpace(stderr.String()))
+	}
+	return string(out), nil
+}
