@@ -37,7 +37,7 @@ func openBucket(ctx context.Context, address string) (object.Bucket, error) {
 		return dir.Open(u.Path)
 	case scheme == "gs":
 		bucket, prefix, _ := strings.Cut(rest, "/")
-		return gcs.Open(ctx, bucket, strings.Trim(prefix, "/"))
+		return gcs.Open(ctx, bucket, strings.Trim(prefix, "/"), gcs.DefaultLimits)
 	default:
 		return nil, fmt.Errorf("scheme %q is not known: give a directory, file:///path or gs://bucket/prefix", scheme)
 	}

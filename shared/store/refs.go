@@ -91,7 +91,7 @@ func (s *bucketStore) DeleteRef(ctx context.Context, name, generation string) er
 }
 
 func refKey(name string) (string, error) {
-	if name == "" || path.Clean(name) != name || strings.HasPrefix(name, "/") || strings.HasPrefix(name, "..") {
+	if name == "." || path.Clean(name) != name || strings.HasPrefix(name, "/") || strings.HasPrefix(name, "..") {
 		return "", fmt.Errorf("ref name %q: want parts separated by single slashes, such as IMAGEHEX/FINGERPRINT/ARCH", name)
 	}
 	return refPrefix + name, nil
