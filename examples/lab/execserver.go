@@ -20,6 +20,9 @@ type signalMessage struct {
 	Signal int `json:"signal"`
 }
 
+// hostRoot is where a node sees the host's files.
+const hostRoot = "/host"
+
 var execCounter atomic.Int64
 
 // exec runs a client's command in the node and returns its exit code. The connection is the client's life line: when
@@ -31,7 +34,7 @@ func (s *supervisor) exec(req request, files []*os.File, messages *json.Decoder)
 	group := newExecGroup(s.cgroup)
 	defer group.remove()
 	cmd := exec.Command(inNode(req.Argv[0]), req.Argv[1:]...)
-	cmd.Args = append([]string{cmd.Args[0]}, mapTestFlags(req.Argv[1:])...)
+	cmd.Args = append([]string{cmd.Args[0]}, mapTestFlags(hostRoot, req.Argv[1:])...)
 	cmd.Env, cmd.Dir = req.Env, inNodeDir(req.Dir)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = files[0], files[1], files[2]
 	cmd.SysProcAttr = group.attributes()
@@ -131,8 +134,8 @@ func (g *execGroup) remove() {
 func inNode(program string) string {
 	if filepath.IsAbs(program) {
 		if _, err := os.Stat(program); err != nil {
-			if _, err := os.Stat("/host" + program); err == nil {
-				return "/host" + program
+			if _, err := os.Stat(hostRoot + program); err == nil {
+				return hostRoot + program
 			}
 		}
 	}
@@ -141,15 +144,15 @@ func inNode(program string) string {
 
 // inNodeDir maps the client's working directory, which is a directory of the host.
 func inNodeDir(dir string) string {
-	if _, err := os.Stat("/host" + dir); err == nil {
-		return "/host" + dir
+	if _, err := os.Stat(hostRoot + dir); err == nil {
+		return hostRoot + dir
 	}
 	return "/"
 }
 
 // mapTestFlags lets a test binary write the files that go test wants back, such as -test.testlogfile, which lie in
 // directories of the host.
-func mapTestFlags(args []string) []string {
+func mapTestFlags(host string, args []string) []string {
 	mapped := make([]string, len(args))
 	for i, a := range args {
 		mapped[i] = a
@@ -160,8 +163,8 @@ func mapTestFlags(args []string) []string {
 		if _, err := os.Stat(filepath.Dir(path)); err == nil {
 			continue
 		}
-		if _, err := os.Stat(filepath.Dir("/host" + path)); err == nil {
-			mapped[i] = flag + "=/host" + path
+		if _, err := os.Stat(filepath.Dir(host + path)); err == nil {
+			mapped[i] = flag + "=" + host + path
 		}
 	}
 	return mapped

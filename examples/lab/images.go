@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,7 +37,7 @@ type imageConfig struct {
 	StopSignal   string              `json:"StopSignal,omitempty"`
 }
 
-func images() []image { return []image{tinyImage(), redmineImage()} }
+func images() []image { return []image{tinyImage(), pauseImage(), redmineImage()} }
 
 func imageNames() []string {
 	var names []string
@@ -115,7 +116,7 @@ func (l *Lab) archive(ctx context.Context, i image) (archive, id string, err err
 func (n *Node) loadImages(ctx context.Context, names ...string) error {
 	docker := n.docker()
 	for _, i := range images() {
-		if !contains(names, i.Name) {
+		if !slices.Contains(names, i.Name) {
 			continue
 		}
 		archive, id, err := n.lab.archive(ctx, i)
@@ -131,15 +132,6 @@ func (n *Node) loadImages(ctx context.Context, names ...string) error {
 		slog.Info("loaded", "image", i.Name+":lab", "node", n.Name)
 	}
 	return nil
-}
-
-func contains(names []string, name string) bool {
-	for _, n := range names {
-		if n == name {
-			return true
-		}
-	}
-	return false
 }
 
 // dockerAPI is a node's Docker, reached from the host.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -55,7 +56,7 @@ func (n *Node) install(files []string) error {
 	if len(files) == 0 {
 		return nil
 	}
-	root := filepath.Join("/proc", fmt.Sprint(n.initPID()), "root")
+	root := n.root()
 	for _, f := range files {
 		name, dir := filepath.Base(f), "/usr/local/bin"
 		if strings.HasPrefix(name, "nomad-driver-") {
@@ -68,15 +69,27 @@ func (n *Node) install(files []string) error {
 			return fmt.Errorf("install in node %s: %w", n.Name, err)
 		}
 		for _, link := range binaryLinks[name] {
-			tmp := filepath.Join(root, dir, "."+link)
-			_ = os.Remove(tmp)
-			if err := os.Symlink(name, tmp); err != nil {
-				return fmt.Errorf("install in node %s: %w", n.Name, err)
-			}
-			if err := os.Rename(tmp, filepath.Join(root, dir, link)); err != nil {
-				return fmt.Errorf("install in node %s: %w", n.Name, err)
+			if err := n.link(name, filepath.Join(dir, link)); err != nil {
+				return err
 			}
 		}
+	}
+	return nil
+}
+
+// root is the running node's root directory, as the host sees it.
+func (n *Node) root() string { return filepath.Join("/proc", strconv.Itoa(n.initPID()), "root") }
+
+// link makes a symbolic link in the node, replacing what has its name in one step.
+func (n *Node) link(target, path string) error {
+	final := filepath.Join(n.root(), path)
+	tmp := final + ".tmp" + strconv.Itoa(os.Getpid())
+	_ = os.Remove(tmp)
+	if err := os.Symlink(target, tmp); err != nil {
+		return fmt.Errorf("link %s in node %s: %w", path, n.Name, err)
+	}
+	if err := os.Rename(tmp, final); err != nil {
+		return fmt.Errorf("link %s in node %s: %w", path, n.Name, err)
 	}
 	return nil
 }

@@ -93,6 +93,9 @@ client {
 
 plugin "nomad-driver-criu-docker" {
   config {
+    allow_privileged = true
+    infra_image      = "pause:lab"
+
     volumes {
       enabled = true
     }
@@ -119,7 +122,8 @@ server {
 func (n *Node) nomadAgent(nomad nomadBinary) service {
 	return service{
 		Name: "nomad",
-		Argv: []string{"/host" + nomad.path, "agent", "-config", "/etc/nomad/lab.hcl", "-config", "/etc/nomad/extra"},
+		Argv: []string{hostRoot + nomad.path, "agent", "-config", "/etc/nomad/lab.hcl", "-config", "/etc/nomad/extra"},
+		Env:  []string{"STORAGE_EMULATOR_HOST=http://" + gcsAddress}, // for the plugin, which inherits it
 		Files: map[string]string{
 			"/etc/nomad/lab.hcl":              n.nomadConfig(),
 			"/etc/nomad/extra/README":         "Files *.hcl here are read after lab.hcl.\n",

@@ -76,6 +76,11 @@ func (l *Lab) up(ctx context.Context, o upOptions) error {
 		if err := node.install(o.install); err != nil {
 			return err
 		}
+		if nomad.path != "" {
+			if err := node.link(hostRoot+nomad.path, "/usr/local/bin/nomad"); err != nil {
+				return err
+			}
+		}
 		if err := node.ensureServices(ctx, node.services(nomad)); err != nil {
 			return err
 		}

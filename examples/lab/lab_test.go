@@ -1,0 +1,88 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"testing"
+)
+
+// The lab names the agent it caches; the nested module decides what is built.
+func TestNomadVersionIsThePinnedOne(t *testing.T) {
+	mod, err := os.ReadFile("nomad/go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := regexp.MustCompile(`github\.com/hashicorp/nomad v(\S+)`).FindSubmatch(mod)
+	if m == nil || string(m[1]) != nomadVersion {
+		t.Fatalf("nomad/go.mod pins %q, nomadVersion is %s", m, nomadVersion)
+	}
+}
+
+func TestRecipeKeyDependsOnContentsNotOnMirror(t *testing.T) {
+	r := nodeRecipe()
+	key := r.key()
+	r.Mirror = "http://elsewhere.example/debian"
+	if r.key() != key {
+		t.Error("another mirror makes another key, so every machine with its own mirror would build again")
+	}
+	r.Packages = append(slices.Clone(r.Packages), "strace")
+	if r.key() == key {
+		t.Error("another package list makes the same key, so a changed recipe would not be built")
+	}
+}
+
+func TestIdentifyNamesThisProcessOnly(t *testing.T) {
+	id, err := identify(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "id.json")
+	if err := writeJSON(file, id); err != nil {
+		t.Fatal(err)
+	}
+	if got := livingPID(file); got != os.Getpid() {
+		t.Errorf("living pid is %d, want %d", got, os.Getpid())
+	}
+	id.Start = "1" // the pid was used by a process before this one
+	if err := writeJSON(file, id); err != nil {
+		t.Fatal(err)
+	}
+	if got := livingPID(file); got != 0 {
+		t.Errorf("a reused pid counts as living: %d", got)
+	}
+}
+
+func TestExecEnvironment(t *testing.T) {
+	env := execEnv([]string{"PATH=/opt/x", "DOCKER_HOST=tcp://10.0.0.1", "TF_ACC=1", "HOME=/home/somebody"}, "node2")
+	for _, want := range []string{"PATH=" + nodePath, "HOME=/root", "TF_ACC=1", "CRIU_DOCKER_LAB=node2"} {
+		if !slices.Contains(env, want) {
+			t.Errorf("%s is missing in %q", want, env)
+		}
+	}
+	for _, kv := range env {
+		if kv == "DOCKER_HOST=tcp://10.0.0.1" || kv == "PATH=/opt/x" {
+			t.Errorf("%s of the host reaches the node", kv)
+		}
+	}
+}
+
+func TestTestFlagsAreMappedToTheHostsFiles(t *testing.T) {
+	host := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(host, "tmp/go-build1"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	got := mapTestFlags(host, []string{"-test.v=true", "-test.testlogfile=/tmp/go-build1/log", "-test.outputdir=/nowhere/x", "-o=/tmp/go-build1/log"})
+	want := []string{"-test.v=true", "-test.testlogfile=" + host + "/tmp/go-build1/log", "-test.outputdir=/nowhere/x", "-o=/tmp/go-build1/log"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q\nwant %q", got, want)
+	}
+}
+
+func TestLabDirectoryLeavesRoomForSockets(t *testing.T) {
+	lab := &Lab{Dir: "/var/lib/" + string(make([]byte, 80))}
+	if err := lab.complete(); err == nil {
+		t.Error("a directory is accepted in which sockets can't be made")
+	}
+}
