@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
+	"github.com/hashicorp/nomad/plugins/drivers"
+
+	"github.com/criu-docker/criu-docker/shared/engine"
+	"github.com/criu-docker/criu-docker/shared/restore"
+)
+
+// cleanUpPeriodically removes what nobody needs any more, at the plugin's start and then once a period, until it ends.
+func (d *Driver) cleanUpPeriodically() {
+	for {
+		s := d.config()
+		if eng, err := d.docker(d.ctx); err != nil {
+			d.logger.Debug("clean-up is put off", "error", err)
+		} else {
+			d.sweep(eng)
+			if s.GC.DanglingContainers.Enabled {
+				d.removeDangling(eng, s)
+			}
+		}
+		select {
+		case <-time.After(s.sweepPeriod):
+		case <-d.ctx.Done():
+			return
+		}
+	}
+}
+
+// sweep removes the clone directories of containers that are gone.
+func (d *Driver) sweep(eng *engine.Engine) {
+	c, err := d.snapshotCache()
+	if err != nil {
+		d.logger.Warn("clean-up of clones", "error", err)
+		return
+	}
+	ctx, cancel := context.WithTimeout(d.ctx, killTimeout)
+	defer cancel()
+	if err := restore.Sweep(ctx, eng, c); err != nil {
+		d.logger.Warn("clean-up of clones", "error", err)
+	}
+}
+
+// removeDangling removes containers that a start left behind when the plugin or the engine died in its middle, and
+// that Nomad therefore knows nothing of.
+func (d *Driver) removeDangling(eng *engine.Engine, s settings) {
+	ctx, cancel := context.WithTimeout(d.ctx, bootTimeout)
+	defer cancel()
+	list, err := eng.Client.ContainerList(ctx, container.ListOptions{
+		All: true, Filters: filters.NewArgs(filters.Arg("label", labelTaskID)),
+	})
+	if err != nil {
+		d.logger.Warn("looking for dangling containers", "error", err)
+		return
+	}
+	known := d.tasks.containers()
+	for _, c := range list {
+		if known[c.ID] || !d.knowsNode(c.Labels[labelNodeID]) || time.Since(time.Unix(c.Created, 0)) < s.creationGrace {
+			continue
+		}
+		log := d.logger.With("container_id", c.ID, "task_id", c.Labels[labelTaskID])
+		if s.GC.DanglingContainers.DryRun {
+			log.Info("a dangling container would be removed")
+			continue
+		}
+		log.Warn("removing a dangling container")
+		if err := d.remove(eng, c.ID); err != nil {
+			log.Warn("removing a dangling container", "error", err)
+		}
+	}
+}
+
+// remember notes whose containers are ours to judge: an engine may serve several agents.
+func (d *Driver) remember(cfg *drivers.TaskConfig) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.nodes[cfg.NodeID] = true
+}
+
+func (d *Driver) knowsNode(id string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.nodes[id]
+}

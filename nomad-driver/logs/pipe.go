@@ -1,0 +1,77 @@
+package logs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// errNoReader means that nobody collects the task's logs any more. Whoever resumes the task resumes its forwarder, too.
+var errNoReader = errors.New("nobody reads the task's log pipe")
+
+// readerPatience is how long a missing reader is waited for: the agent may be restarting.
+const readerPatience = time.Hour
+
+// pipe is the writing end of a named pipe. When the reader goes away and another comes, it goes on with that one.
+type pipe struct {
+	ctx  context.Context
+	path string
+	file *os.File
+}
+
+// openPipe waits for a reader. It ends with ctx.
+func openPipe(ctx context.Context, path string) (*pipe, error) {
+	p := &pipe{ctx: ctx, path: path}
+	if err := p.open(); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *pipe) open() error {
+	patience := time.After(readerPatience)
+	for delay := time.Millisecond; ; delay = min(2*delay, time.Second) {
+		// Without O_NONBLOCK this would block for ever where no reader comes, and so would a write to a full pipe.
+		f, err := os.OpenFile(p.path, os.O_WRONLY|unix.O_NONBLOCK, 0)
+		if err == nil {
+			p.file = f
+			context.AfterFunc(p.ctx, func() { _ = f.SetWriteDeadline(time.Unix(1, 0)) })
+			return nil
+		}
+		if !errors.Is(err, unix.ENXIO) { // ENXIO: no reader yet
+			return fmt.Errorf("%w: %w", errNoReader, err)
+		}
+		select {
+		case <-time.After(delay):
+		case <-patience:
+			return fmt.Errorf("%w: %w", errNoReader, err)
+		case <-p.ctx.Done():
+			return p.ctx.Err()
+		}
+	}
+}
+
+// Write blocks until everything is written, ctx ends, or no reader comes.
+func (p *pipe) Write(b []byte) (int, error) {
+	written := 0
+	for {
+		n, err := p.file.Write(b[written:])
+		written += n
+		if err == nil {
+			return written, nil
+		}
+		if !errors.Is(err, unix.EPIPE) {
+			return written, err
+		}
+		p.file.Close()
+		if err := p.open(); err != nil {
+			return written, err
+		}
+	}
+}
+
+func (p *pipe) Close() error { return p.file.Close() }
