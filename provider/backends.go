@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/hashicorp/terraform-plugin-framework/types"
+
+	"github.com/criu-docker/criu-docker/shared/engine"
+	"github.com/criu-docker/criu-docker/shared/store"
+)
+
+// errNoStore means that neither the resource, nor the provider, nor the environment names a store.
+var errNoStore = errors.New("no store is configured: set `store` in the provider block or the resource, or " + storeVariable +
+	" in the environment, to gs://BUCKET[/PREFIX] or the absolute path of a directory")
+
+// backends opens what resources and data sources work on: the Docker Engine and stores. Either address may be unknown while
+// Terraform plans, when it comes from something that is yet to be created.
+type backends struct {
+	host  types.String // null: the engine's own default
+	store types.String // null: every resource names its own
+}
+
+// engineKnown tells whether the engine's address is known already.
+func (b *backends) engineKnown() bool { return !b.host.IsUnknown() }
+
+// openEngine connects to the Docker Engine; the caller closes it.
+func (b *backends) openEngine(ctx context.Context) (*engine.Engine, error) {
+	return engine.Connect(ctx, b.host.ValueString())
+}
+
+// storeFor returns the address that holds for a resource that configures the given one: that, or the provider's. It is
+// unknown while either of them is.
+func (b *backends) storeFor(configured types.String) (types.String, error) {
+	if !configured.IsNull() {
+		return configured, nil
+	}
+	if b.store.IsNull() {
+		return types.StringNull(), errNoStore
+	}
+	return b.store, nil
+}
+
+// openStore opens the store that a resource configures, or the provider's; the caller closes it.
+func (b *backends) openStore(ctx context.Context, configured types.String) (store.Store, error) {
+	url, err := b.storeFor(configured)
+	if err != nil {
+		return nil, err
+	}
+	if url.IsUnknown() {
+		return nil, errors.New("the store's address is not known yet: it depends on something that is not created yet")
+	}
+	s, err := store.Open(ctx, url.ValueString())
+	if err != nil {
+		return nil, fmt.Errorf("store %s: %w", url.ValueString(), err)
+	}
+	return s, nil
+}
+
+// backendsFrom takes the backends out of what Terraform hands to Configure of a resource or data source. It is nil, and no
+// error, while the provider is not configured yet (during validation).
+func backendsFrom(providerData any) (*backends, error) {
+	if providerData == nil {
+		return nil, nil
+	}
+	b, ok := providerData.(*backends)
+	if !ok {
+		return nil, fmt.Errorf("provider data is %T, want *backends: this is a bug of the provider", providerData)
+	}
+	return b, nil
+}

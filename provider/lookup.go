@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/criu-docker/criu-docker/shared/snapshot"
+	"github.com/criu-docker/criu-docker/shared/store"
+)
+
+// published is a snapshot as it was found in a store.
+type published struct {
+	ref    snapshot.Ref
+	entry  store.Entry
+	config snapshot.Config
+}
+
+// lookUp finds a snapshot by its ref and sees that its content is there. It returns store.ErrNotFound when either is not.
+func lookUp(ctx context.Context, s store.Store, name string) (*published, error) {
+	ref, err := snapshot.ParseRef(name)
+	if err != nil {
+		return nil, err
+	}
+	entry, err := s.GetRef(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("snapshot %s in %s: %w", name, s.URL(), err)
+	}
+	manifest, config, err := snapshot.Load(ctx, s, entry.Manifest)
+	if err != nil {
+		return nil, fmt.Errorf("snapshot %s in %s: %w", name, s.URL(), err)
+	}
+	for _, layer := range manifest.Layers {
+		if _, err := s.StatBlob(ctx, layer.Digest); err != nil {
+			return nil, fmt.Errorf("snapshot %s in %s: layer %s: %w", name, s.URL(), layer.Digest, err)
+		}
+	}
+	return &published{ref: ref, entry: entry, config: config}, nil
+}
+
+// deleteRef removes a ref that leads to the manifest of the given digest. One that is gone, or that leads elsewhere, is left
+// as it is: then it is the successor's.
+func deleteRef(ctx context.Context, s store.Store, name, digest string) error {
+	for {
+		entry, err := s.GetRef(ctx, name)
+		if errors.Is(err, store.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("snapshot %s in %s: %w", name, s.URL(), err)
+		}
+		if entry.Manifest.Digest.String() != digest {
+			return nil
+		}
+		err = s.DeleteRef(ctx, name, entry.Generation)
+		switch {
+		case err == nil, errors.Is(err, store.ErrNotFound):
+			return nil
+		case !errors.Is(err, store.ErrConflict): // somebody was faster: see what is there now
+			return fmt.Errorf("delete snapshot %s from %s: %w", name, s.URL(), err)
+		}
+	}
+}
