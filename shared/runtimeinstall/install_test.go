@@ -234,7 +234,8 @@ func (d *testDaemon) start(t *testing.T) {
 		"--config-file=" + d.config, "--bridge=none", "--iptables=false", "--ip6tables=false",
 	}, d.flags...)...)
 	d.cmd.Stdout, d.cmd.Stderr = &d.log, &d.log
-	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	// Without a bridge dockerd removes docker0 from its network namespace, so it gets one of its own.
+	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Cloneflags: syscall.CLONE_NEWNET}
 	require.NoError(t, d.cmd.Start())
 	require.Eventually(t, func() bool {
 		eng, err := engine.Connect(context.Background(), d.host)
