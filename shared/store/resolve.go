@@ -15,22 +15,27 @@ var ErrAmbiguous = errors.New("stands for more than one snapshot")
 // minShort is the length from which on a shortened ref or digest is taken.
 const minShort = 4
 
-// Resolve finds the snapshot that a user means: by its ref, by the beginning of its ref, or by its manifest's digest
-// or the beginning of that ("sha256:…"). ErrNotFound if there is none, ErrAmbiguous if there are several.
+// Resolve finds the snapshot that a user means: by its ref, of which every part may be shortened and the last ones left
+// out, or by its manifest's digest ("sha256:…"), which may be shortened as well. ErrNotFound if there is none,
+// ErrAmbiguous if there are several.
 func Resolve(ctx context.Context, s Store, ref string) (Entry, error) {
-	if strings.Count(ref, "/") == 2 {
+	hex, isDigest := strings.CutPrefix(ref, string(digest.SHA256)+":")
+	parts := strings.Split(ref, "/")
+	if !isDigest && len(parts) == 3 {
 		entry, err := s.GetRef(ctx, ref)
 		if !errors.Is(err, ErrNotFound) {
 			return entry, err
 		}
-		// The last part may have been cut off: "…/amd" for "…/amd64".
 	}
-	prefix, match := ref, func(e Entry) bool { return strings.HasPrefix(e.Name, ref) }
-	if hex, ok := strings.CutPrefix(ref, string(digest.SHA256)+":"); ok {
+	prefix, match := parts[0], func(e Entry) bool { return startWith(strings.Split(e.Name, "/"), parts) }
+	if isDigest {
 		prefix, match = "", func(e Entry) bool { return strings.HasPrefix(e.Manifest.Digest.Encoded(), hex) }
-		ref = hex
 	}
-	if len(ref) < minShort {
+	given := parts[0]
+	if isDigest {
+		given = hex
+	}
+	if len(given) < minShort {
 		return Entry{}, fmt.Errorf("snapshot %q: give at least %d characters of its ref or digest", ref, minShort)
 	}
 	entries, err := s.ListRefs(ctx, prefix)
@@ -51,6 +56,19 @@ func Resolve(ctx context.Context, s Store, ref string) (Entry, error) {
 	default:
 		return Entry{}, fmt.Errorf("snapshot %q: %w in %s: give more of it; there are %s", ref, ErrAmbiguous, s.URL(), list(found))
 	}
+}
+
+// startWith tells whether every part of a shortened ref is the beginning of the whole one's.
+func startWith(whole, short []string) bool {
+	if len(short) > len(whole) {
+		return false
+	}
+	for i, part := range short {
+		if !strings.HasPrefix(whole[i], part) {
+			return false
+		}
+	}
+	return true
 }
 
 // list names the first few of several snapshots.

@@ -31,7 +31,7 @@ func TestResolve(t *testing.T) {
 	}
 	for _, name := range names {
 		d := digests[name]
-		for _, ref := range []string{name, name[:len(name)-2], strings.TrimSuffix(name, "/amd64"), name[:70], d.String(), d.String()[:20]} {
+		for _, ref := range []string{name, name[:len(name)-2], strings.TrimSuffix(name, "/amd64"), name[:70], name[:12] + name[64:], name[:4] + name[64:70], d.String(), d.String()[:20]} {
 			got, err := store.Resolve(ctx, s, ref)
 			require.NoError(t, err, ref)
 			require.Equal(t, name, got.Name, ref)
@@ -45,7 +45,7 @@ func TestResolve(t *testing.T) {
 	_, err = store.Resolve(ctx, s, "aaaa")
 	require.ErrorIs(t, err, store.ErrAmbiguous)
 	require.ErrorContains(t, err, names[0]+", "+names[1])
-	for _, none := range []string{"cccc", "sha256:cccccccc", image + "/5555/amd64", "redmine:5.0", "a/b/c"} {
+	for _, none := range []string{"cccc", "sha256:cccccccc", image + "/5555/amd64", "redmine:5.0", "aaaab/b/c", image + "/1111222233334444/amd64/more"} {
 		_, err = store.Resolve(ctx, s, none)
 		require.ErrorIs(t, err, store.ErrNotFound, none)
 	}
