@@ -24,7 +24,7 @@ func fakeGCS() service {
 	return service{
 		Name:  "gcs",
 		Argv:  []string{"/lab/bin/lab", "fake-gcs", "--address", gcsAddress, "--root", "/var/lib/fake-gcs", "--bucket", gcsBucket},
-		Probe: probe{"tcp", gcsAddress, "http://" + gcsAddress + "/storage/v1/b/" + gcsBucket},
+		Probe: probe{Network: "tcp", Address: gcsAddress, URL: "http://" + gcsAddress + "/storage/v1/b/" + gcsBucket},
 	}
 }
 

@@ -31,7 +31,7 @@ func startGCS(t *testing.T) *storage.BucketHandle {
 			t.Error(err)
 		}
 	})
-	ready := probe{"tcp", address, "http://" + address + "/storage/v1/b/snapshots"}
+	ready := probe{Network: "tcp", Address: address, URL: "http://" + address + "/storage/v1/b/snapshots"}
 	deadline := time.Now().Add(10 * time.Second)
 	for err := ready.check(ctx); err != nil; err = ready.check(ctx) {
 		if time.Now().After(deadline) {

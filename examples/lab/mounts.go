@@ -17,7 +17,6 @@ var nodeData = map[string]string{
 	"containers":  "/var/lib/containers",
 	"criu-docker": "/var/lib/criu-docker",
 	"nomad":       "/var/lib/nomad",
-	"alloc":       "/opt/nomad/data",
 	"gcs":         "/var/lib/fake-gcs",
 }
 

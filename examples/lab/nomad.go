@@ -58,24 +58,51 @@ func nomadModule(ctx context.Context) (string, error) {
 	return filepath.Join(strings.TrimSpace(string(out)), "nomad"), nil
 }
 
-// nomadConfig is the part of an agent's configuration that the lab decides. A directory beside it holds what others
-// add, such as the configuration of a plugin.
-func (n *Node) nomadConfig() string {
-	own := nodeAddress(n.index())
-	config := fmt.Sprintf(`name                 = %[1]q
-data_dir             = "/var/lib/nomad"
-plugin_dir           = %[2]q
-bind_addr            = %[3]q
+// Server and client are two agents: tests restart the client, and a client that is not up before its server has a
+// leader and keys waits half a minute until it registers.
+const nomadCommon = `bind_addr            = %[1]q
 disable_update_check = true
 
+consul {
+  auto_advertise   = false
+  client_auto_join = false
+  server_auto_join = false
+}
+`
+
+const nomadServerConfig = nomadCommon + `
+name     = "server"
+data_dir = "/var/lib/nomad/server"
+
+ports {
+  http = 4656
+}
+
 addresses {
-  http = "127.0.0.1 %[3]s"
+  http = "127.0.0.1"
 }
 
 advertise {
-  http = %[3]q
-  rpc  = %[3]q
-  serf = %[3]q
+  http = "127.0.0.1"
+}
+
+server {
+  enabled          = true
+  bootstrap_expect = 1
+}
+`
+
+const nomadClientConfig = nomadCommon + `
+name       = %[2]q
+data_dir   = "/var/lib/nomad/client"
+plugin_dir = %[3]q
+
+addresses {
+  http = "127.0.0.1 %[1]s"
+}
+
+advertise {
+  http = %[1]q
 }
 
 client {
@@ -101,34 +128,40 @@ plugin "nomad-driver-criu-docker" {
     }
   }
 }
-
-consul {
-  auto_advertise   = false
-  client_auto_join = false
-  server_auto_join = false
-}
-`, n.Name, pluginDir, own, nodeAddress(1)+":4647", nodeLink, strings.TrimPrefix(n.cgroup(), "/")+"/nomad")
-	if n.index() == 1 {
-		config += `
-server {
-  enabled          = true
-  bootstrap_expect = 1
-}
 `
+
+const nomadServerAPI = "127.0.0.1:4656"
+
+// nomadServer runs on the first node.
+func (n *Node) nomadServer(nomad nomadBinary) service {
+	return service{
+		Name:  "nomad-server",
+		Argv:  []string{hostRoot + nomad.path, "agent", "-config", "/etc/nomad/server.hcl"},
+		Files: map[string]string{"/etc/nomad/server.hcl": fmt.Sprintf(nomadServerConfig, nodeAddress(n.index()))},
+		Probe: probe{
+			Network: "tcp", Address: nomadServerAPI, URL: "http://" + nomadServerAPI + "/v1/operator/keyring/keys",
+			Wants: `"KeyID"`, // without keys it refuses every client
+		},
 	}
-	return config
 }
 
+// nomadAgent is the client that runs tasks on this node. A directory beside its configuration holds what others add.
 func (n *Node) nomadAgent(nomad nomadBinary) service {
+	own := nodeAddress(n.index())
+	cgroup := strings.TrimPrefix(n.cgroup(), "/") + "/nomad"
 	return service{
 		Name: "nomad",
-		Argv: []string{hostRoot + nomad.path, "agent", "-config", "/etc/nomad/lab.hcl", "-config", "/etc/nomad/extra"},
+		Argv: []string{hostRoot + nomad.path, "agent", "-config", "/etc/nomad/client.hcl", "-config", "/etc/nomad/client.d"},
 		Env:  []string{"STORAGE_EMULATOR_HOST=http://" + gcsAddress}, // for the plugin, which inherits it
 		Files: map[string]string{
-			"/etc/nomad/lab.hcl":              n.nomadConfig(),
-			"/etc/nomad/extra/README":         "Files *.hcl here are read after lab.hcl.\n",
+			"/etc/nomad/client.hcl":           fmt.Sprintf(nomadClientConfig, own, n.Name, pluginDir, nodeAddress(1)+":4647", nodeLink, cgroup),
+			"/etc/nomad/client.d/README":      "Files *.hcl here are read after client.hcl.\n",
 			filepath.Join(pluginDir, ".keep"): "",
 		},
-		Probe: probe{"tcp", nomadAddress, "http://" + nomadAddress + "/v1/agent/health"},
+		Probe: probe{
+			Network: "tcp", Address: nomadAddress, URL: "http://" + nomadAddress + "/v1/agent/self",
+			Wants: `"heartbeat_ttl":"[1-9]`, // registered with the server
+		},
+		After: []string{"dockerd", "nomad-server"},
 	}
 }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"regexp"
 	"time"
 )
 
@@ -17,6 +19,7 @@ type service struct {
 	Env   []string          `json:"env,omitempty"`
 	Files map[string]string `json:"files,omitempty"` // written before it starts
 	Probe probe             `json:"probe"`
+	After []string          `json:"after,omitempty"` // services of the same node that must be ready before it starts
 }
 
 // probe is a page that a service serves as soon as it can be used.
@@ -24,6 +27,7 @@ type probe struct {
 	Network string `json:"network"` // unix or tcp
 	Address string `json:"address"`
 	URL     string `json:"url"`
+	Wants   string `json:"wants,omitempty"` // regular expression that the page must match
 }
 
 // services are what runs on a node. The bucket and Nomad's server are on the first node only.
@@ -31,6 +35,9 @@ func (n *Node) services(nomad nomadBinary) []service {
 	list := []service{n.dockerd()}
 	if n.index() == 1 {
 		list = append(list, fakeGCS())
+	}
+	if nomad.path != "" && n.index() == 1 {
+		list = append(list, n.nomadServer(nomad))
 	}
 	if nomad.path != "" {
 		list = append(list, n.nomadAgent(nomad))
@@ -55,7 +62,7 @@ func (n *Node) dockerd() service {
 		Name:  "dockerd",
 		Argv:  []string{"dockerd"},
 		Files: map[string]string{"/etc/docker/daemon.json": string(daemonJSON) + "\n"},
-		Probe: probe{"unix", "/run/docker.sock", "http://docker/_ping"},
+		Probe: probe{Network: "unix", Address: "/run/docker.sock", URL: "http://docker/_ping"},
 	}
 }
 
@@ -77,9 +84,20 @@ func (p probe) check(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("probe %s: %w", p.URL, err)
 	}
-	resp.Body.Close()
+	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("probe %s: %s", p.URL, resp.Status)
+	}
+	page, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return fmt.Errorf("probe %s: %w", p.URL, err)
+	}
+	wants, err := regexp.Compile(p.Wants)
+	if err != nil {
+		return fmt.Errorf("probe %s: %w", p.URL, err)
+	}
+	if !wants.Match(page) {
+		return fmt.Errorf("probe %s: the page doesn't match %q yet", p.URL, p.Wants)
 	}
 	return nil
 }

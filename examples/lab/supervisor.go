@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"sort"
 	"sync"
 	"syscall"
@@ -110,6 +111,13 @@ func (s *supervisor) add(svc service) {
 func (s *supervisor) keepRunning(ctx context.Context, r *running) {
 	defer close(r.done)
 	for ctx.Err() == nil {
+		if !s.othersReady(r.After) {
+			select {
+			case <-ctx.Done():
+			case <-time.After(20 * time.Millisecond):
+			}
+			continue
+		}
 		err := s.runOnce(ctx, r)
 		r.mu.Lock()
 		r.pid, r.ready, r.lastExit = 0, false, fmt.Sprint(err)
@@ -123,6 +131,16 @@ func (s *supervisor) keepRunning(ctx context.Context, r *running) {
 		case <-time.After(time.Second):
 		}
 	}
+}
+
+// othersReady tells whether the named services are; those that don't run on this node don't count.
+func (s *supervisor) othersReady(names []string) bool {
+	for _, state := range s.states() {
+		if slices.Contains(names, state.Name) && !state.Ready {
+			return false
+		}
+	}
+	return true
 }
 
 // runOnce starts the service, and returns how it ended. When ctx ends it is asked to stop, then made to.
