@@ -95,9 +95,6 @@ func (d *donor) freeze(ctx context.Context, cfg snapshot.Config) (snapshot.Sourc
 	if err := d.eng.WaitStopped(ctx, d.id); err != nil {
 		return snapshot.Source{}, err
 	}
-	if err := criu.DropEmptyTmpfs(d.work.checkpoint()); err != nil {
-		return snapshot.Source{}, err
-	}
 	end("frozen")
 
 	end = d.progress.begin("rootfs")
@@ -210,9 +207,10 @@ func donorSpec(opts Options, work string) (engine.Spec, error) {
 	return spec, nil
 }
 
-// addNomad gives the donor the directories and the variables that Nomad's drivers give a task whose file system comes
+// addNomad gives the donor the directories, the variables and the capabilities that Nomad's drivers give a task whose file system comes
 // from an image.
 func addNomad(config *container.Config, host *container.HostConfig, dir string) error {
+	host.CapDrop = append(slices.Clone(host.CapDrop), "NET_RAW") // as Nomad's drivers do by default; a cap_add wins
 	host.Binds = slices.Clone(host.Binds)
 	config.Env = slices.Clone(config.Env)
 	for _, d := range []struct{ name, variable string }{
