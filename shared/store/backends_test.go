@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -80,7 +81,13 @@ func (p *dirPlace) stop(t *testing.T) {
 type gcsPlace struct {
 	server *fakestorage.Server
 	http   *httptest.Server
+	fault  atomic.Pointer[fault]
+
+	deleting sync.Mutex
 }
+
+// fault answers a request in the emulator's place, or returns false to let it pass.
+type fault func(w http.ResponseWriter, r *http.Request) bool
 
 const (
 	testBucket = "snapshots"
@@ -103,17 +110,18 @@ func newGCSPlace(t *testing.T) *gcsPlace {
 	return p
 }
 
-var deleting sync.Mutex
-
 // serve adds what the emulator leaves out: preconditions of deletions.
 func (p *gcsPlace) serve(w http.ResponseWriter, r *http.Request) {
+	if f := p.fault.Load(); f != nil && (*f)(w, r) {
+		return
+	}
 	want := r.URL.Query().Get("ifGenerationMatch")
 	if r.Method != http.MethodDelete || want == "" {
 		p.server.HTTPHandler().ServeHTTP(w, r)
 		return
 	}
-	deleting.Lock()
-	defer deleting.Unlock()
+	p.deleting.Lock()
+	defer p.deleting.Unlock()
 	_, key, _ := strings.Cut(r.URL.Path, "/o/")
 	if o, err := p.server.GetObject(testBucket, key); err == nil && strconv.FormatInt(o.Generation, 10) != want {
 		w.WriteHeader(http.StatusPreconditionFailed)

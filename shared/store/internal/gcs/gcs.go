@@ -3,12 +3,9 @@
 package gcs
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"hash/crc32"
-	"io"
 	"iter"
 	"strconv"
 	"strings"
@@ -31,8 +28,6 @@ type Limits struct {
 
 // DefaultLimits suit networks from some Mbit/s on: a part arrives in time at 70 kB/s.
 var DefaultLimits = Limits{RetryFor: 20 * time.Second, Request: time.Minute, PartSize: 4 << 20, Parallel: 4}
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Bucket is an object.Bucket over a bucket, or the part of it below a prefix.
 type Bucket struct {
@@ -64,46 +59,6 @@ func Open(ctx context.Context, name, prefix string, limits Limits) (*Bucket, err
 	return &Bucket{client: client, handle: client.Bucket(name), name: name, prefix: prefix, limits: limits}, nil
 }
 
-// Put implements object.Bucket. Small objects are read, and so checked, before the first byte is sent.
-func (b *Bucket) Put(ctx context.Context, key string, size int64, r io.Reader, generation string) (object.Info, error) {
-	conds, err := conditions(generation)
-	if err != nil {
-		return object.Info{}, err
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel() // an upload that was not closed is given up, and never becomes visible
-	w := b.object(key).If(conds).NewWriter(ctx)
-	w.ContentType = "application/octet-stream"
-	w.ChunkSize = int(b.limits.PartSize)
-	w.ChunkRetryDeadline = b.limits.RetryFor
-	w.ChunkTransferTimeout = b.limits.Request
-	if size < b.limits.PartSize {
-		content, err := io.ReadAll(io.LimitReader(r, size+1))
-		if err != nil {
-			return object.Info{}, fmt.Errorf("reading what is to be stored: %w", err)
-		}
-		timer := time.AfterFunc(b.limits.Request, cancel)
-		defer timer.Stop()
-		w.ChunkSize = len(content) + 1 // sent in one request, kept for retries
-		w.CRC32C, w.SendCRC32C = crc32.Checksum(content, castagnoli), true
-		r = bytes.NewReader(content)
-	}
-	source := &errKeeper{r: r}
-	n, err := io.Copy(w, source)
-	switch {
-	case source.err != nil:
-		return object.Info{}, fmt.Errorf("reading what is to be stored: %w", source.err)
-	case err != nil:
-		return object.Info{}, b.explain(ctx, err)
-	case n != size:
-		return object.Info{}, fmt.Errorf("got %d bytes to store instead of %d: %w", n, size, io.ErrUnexpectedEOF)
-	}
-	if err := w.Close(); err != nil {
-		return object.Info{}, b.explain(ctx, err)
-	}
-	return b.info(w.Attrs()), nil
-}
-
 // Stat implements object.Bucket.
 func (b *Bucket) Stat(ctx context.Context, key string) (object.Info, error) {
 	ctx, cancel := context.WithTimeout(ctx, b.limits.Request)
@@ -123,9 +78,18 @@ func (b *Bucket) List(ctx context.Context, prefix string) iter.Seq2[object.Info,
 			yield(object.Info{}, err)
 			return
 		}
-		it := b.handle.Objects(ctx, q) // every page is a request, bounded by the retry limit
+		ctx, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		silent := time.AfterFunc(b.limits.Request, func() { cancel(context.DeadlineExceeded) })
+		defer silent.Stop()
+		it := b.handle.Objects(ctx, q)
 		for {
+			silent.Reset(b.limits.Request) // each page is a request
 			attrs, err := it.Next()
+			silent.Stop() // what the caller does is its own affair
+			if errors.Is(err, context.Canceled) {
+				err = errors.Join(context.Cause(ctx), err)
+			}
 			if errors.Is(err, iterator.Done) {
 				return
 			}
@@ -179,18 +143,4 @@ func conditions(generation string) (storage.Conditions, error) {
 		return storage.Conditions{}, fmt.Errorf("generation %q is not one of a bucket's: %w", generation, object.ErrPrecondition)
 	}
 	return storage.Conditions{GenerationMatch: g}, nil
-}
-
-// errKeeper remembers the error that ended its reader, to tell it from those of the upload.
-type errKeeper struct {
-	r   io.Reader
-	err error
-}
-
-func (e *errKeeper) Read(p []byte) (int, error) {
-	n, err := e.r.Read(p)
-	if err != nil && err != io.EOF { //nolint:errorlint // io.Reader's contract
-		e.err = err
-	}
-	return n, err
 }
