@@ -95,6 +95,9 @@ func (d *donor) freeze(ctx context.Context, cfg snapshot.Config) (snapshot.Sourc
 	if err := d.eng.WaitStopped(ctx, d.id); err != nil {
 		return snapshot.Source{}, err
 	}
+	if err := criu.DropEmptyTmpfs(d.work.checkpoint()); err != nil {
+		return snapshot.Source{}, err
+	}
 	end("frozen")
 
 	end = d.progress.begin("rootfs")

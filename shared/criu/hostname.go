@@ -10,7 +10,6 @@ import (
 
 	"github.com/checkpoint-restore/go-criu/v8/crit"
 	"github.com/checkpoint-restore/go-criu/v8/crit/images/utsns"
-	"github.com/google/renameio/v2"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -95,15 +94,7 @@ func setNodename(path, hostname string) error {
 	for _, entry := range img.Entries {
 		entry.Message.(*utsns.UtsnsEntry).Nodename = &hostname
 	}
-	out, err := renameio.NewPendingFile(path, renameio.WithTempDir(filepath.Dir(path)), renameio.WithExistingPermissions())
-	if err != nil {
-		return err
-	}
-	defer out.Cleanup() // nothing is left to clean up once the file is in place
-	if err := crit.New(nil, out.File, "", false, false).Encode(img); err != nil {
-		return fmt.Errorf("encode: %w", err)
-	}
-	return out.CloseAtomicallyReplace()
+	return writeImage(path, img)
 }
 
 // readUTS decodes an image and makes sure that it has an entry.
