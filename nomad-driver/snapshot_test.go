@@ -1,0 +1,151 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/hashicorp/nomad/nomad/structs"
+	"github.com/hashicorp/nomad/plugins/drivers"
+	"github.com/stretchr/testify/require"
+
+	"github.com/criu-docker/criu-docker/shared/build"
+	"github.com/criu-docker/criu-docker/shared/criu"
+	"github.com/criu-docker/criu-docker/shared/engine"
+	"github.com/criu-docker/criu-docker/shared/store"
+)
+
+// counter serves how long it has been up, in steps, and writes what it is told to: enough to tell a clone from a cold boot.
+const counter = `i=0; echo booted; httpd -p 80 -h /local; trap 'exit 0' TERM; trap 'echo count $i' USR1; while :; do i=$((i+1)); sleep 0.05; [ ! -e /local/fail ] || { rm /local/fail; exit 9; }; done`
+
+// publishCounter builds a snapshot of the counter for Nomad and returns its ref.
+func publishCounter(t *testing.T, eng *engine.Engine, address string, env ...string) string {
+	t.Helper()
+	s, err := store.Open(t.Context(), address)
+	require.NoError(t, err)
+	defer s.Close()
+	result, err := build.Snapshot(t.Context(), eng, build.Options{
+		Spec: engine.Spec{
+			Config: &container.Config{Image: tiny, Cmd: []string{"/bin/sh", "-c", counter}, Env: env},
+			Host:   &container.HostConfig{},
+		},
+		Nomad:      true,
+		Ready:      build.Probe{Type: build.ProbeLog, Pattern: "booted"},
+		Checkpoint: criu.DefaultOptions(),
+		Store:      s,
+		Dir:        filepath.Join(t.TempDir(), "build"),
+	})
+	require.NoError(t, err)
+	return result.Ref.String()
+}
+
+func counterTask(policy string) string {
+	return fmt.Sprintf(`
+		image   = "tiny:lab"
+		command = "/bin/sh"
+		args    = ["-c", %q]
+		ports   = ["http/tcp"]
+		snapshot { policy = %q }`, counter, policy)
+}
+
+func httpPort(port int) func(*drivers.TaskConfig) {
+	return func(cfg *drivers.TaskConfig) {
+		cfg.Resources.Ports = &structs.AllocatedPorts{{Label: "http", Value: port, To: 80, HostIP: "127.0.0.1"}}
+	}
+}
+
+// A task with a fitting snapshot is restored from it: it does not boot, has its own hostname, port, directories and logs,
+// and takes signals.
+func TestHotStart(t *testing.T) {
+	dir := t.TempDir()
+	b := newTestbed(t, fmt.Sprintf("snapshot { store = %q }", dir))
+	ref := publishCounter(t, b.engine, dir)
+
+	var tasks []*drivers.TaskConfig
+	for i := range 2 {
+		cfg := b.task(counterTask("always"), httpPort(28100+i))
+		handle, net := b.start(cfg)
+		require.NotEmpty(t, net.IP)
+		e := b.event("Restored from snapshot " + ref + " in ")
+		require.Equal(t, cfg.ID, e.TaskID)
+		require.Regexp(t, `in \d+\.\ds \(resolve \d+\.\d\ds, fetch .*restore `, e.Message)
+		require.Equal(t, "hot", e.Annotations["start"])
+		require.Equal(t, ref, e.Annotations["snapshot"])
+		require.NotNil(t, handle)
+		tasks = append(tasks, cfg)
+	}
+	for i, cfg := range tasks {
+		require.NoError(t, os.WriteFile(filepath.Join(cfg.TaskDir().LocalDir, "index.html"), []byte(cfg.ID), 0o644)) //nolint:gosec // for the container's user
+		require.Equal(t, cfg.ID, requireServes(t, fmt.Sprintf("http://127.0.0.1:%d/", 28100+i)))
+		require.Equal(t, "web-"+cfg.AllocID[:8], b.exec(cfg.ID, "hostname"))
+		require.Contains(t, b.exec(cfg.ID, "cat /local/criu-docker.env"), "NOMAD_TASK_DIR='/local'")
+		require.NoError(t, b.SignalTask(cfg.ID, "SIGUSR1"))
+		require.Regexp(t, `^count \d+\n$`, b.output(cfg, "stdout"), "what the donor wrote is not replayed")
+		status, err := b.InspectTask(cfg.ID)
+		require.NoError(t, err)
+		require.Equal(t, "hot", status.DriverAttributes["start"])
+		require.Equal(t, ref, status.DriverAttributes["snapshot"])
+	}
+
+	// A task that fails is started anew by Nomad under the same id, and is hot again.
+	cfg := tasks[0]
+	require.NoError(t, os.WriteFile(filepath.Join(cfg.TaskDir().LocalDir, "fail"), nil, 0o600))
+	require.Equal(t, 9, b.wait(cfg.ID).ExitCode)
+	require.NoError(t, b.DestroyTask(cfg.ID, false))
+	b.start(cfg)
+	b.event("Restored from snapshot")
+	require.NoError(t, b.StopTask(cfg.ID, patience, ""))
+	require.Equal(t, 0, b.wait(cfg.ID).ExitCode)
+}
+
+// A clone outlives the plugin, whose successor takes it up with its logs.
+func TestHotStartRecover(t *testing.T) {
+	dir := t.TempDir()
+	b := newTestbed(t, fmt.Sprintf("snapshot { store = %q }", dir))
+	publishCounter(t, b.engine, dir)
+	cfg := b.task(counterTask("always"), httpPort(28110))
+	handle, _ := b.start(cfg)
+	b.restart()
+	require.NoError(t, b.RecoverTask(handle))
+	require.NoError(t, b.SignalTask(cfg.ID, "SIGUSR1"))
+	require.Regexp(t, `^count \d+\n$`, b.output(cfg, "stdout"))
+	require.NoError(t, b.StopTask(cfg.ID, patience, ""))
+	require.Equal(t, 0, b.wait(cfg.ID).ExitCode)
+	require.NoError(t, b.DestroyTask(cfg.ID, false))
+	require.Empty(t, b.containers(cfg))
+}
+
+// What does not fit is booted cold, with the first misfit as the reason.
+func TestMisfits(t *testing.T) {
+	dir := t.TempDir()
+	b := newTestbed(t, fmt.Sprintf("snapshot { store = %q }\nallow_caps = [\"all\"]\nvolumes { enabled = true }", dir))
+	publishCounter(t, b.engine, dir, "APP=shop")
+	fits := counterTask("if_present") + "\ncap_drop = [\"net_raw\"]\n"
+	shop := func(cfg *drivers.TaskConfig) { cfg.Env["APP"] = "shop" }
+
+	for _, c := range []struct {
+		name, hcl, reason string
+		edit              func(*drivers.TaskConfig)
+	}{
+		{"environment", "", "APP", func(cfg *drivers.TaskConfig) { cfg.Env["APP"] = "other" }},
+		{"user", "", "user", func(cfg *drivers.TaskConfig) { shop(cfg); cfg.User = "1000" }},
+		{"working directory", `work_dir = "/tmp"`, "working directory", shop},
+		{"mounts", `volumes = ["/tmp:/extra"]`, "/extra", shop},
+		{"privileges", `cap_add = ["sys_time"]`, "capabilities", shop},
+		{"terminal", `tty = true`, "terminal", shop},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			cfg := b.task(fits+c.hcl, httpPort(28120), c.edit)
+			b.start(cfg)
+			e := b.event("")
+			require.Regexp(t, "^Cold boot: .*"+c.reason, e.Message)
+			require.Equal(t, "cold", e.Annotations["start"])
+			require.NoError(t, b.DestroyTask(cfg.ID, true))
+		})
+	}
+	cfg := b.task(fits, httpPort(28120), shop)
+	b.start(cfg)
+	b.event("Restored from snapshot")
+}
