@@ -7,8 +7,10 @@ import (
 	"sort"
 	"strings"
 
+	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/api/types/mount"
+	"github.com/docker/docker/oci/caps"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/criu-docker/criu-docker/shared/snapshot"
@@ -79,8 +81,8 @@ func Effective(spec Spec, img image.InspectResponse) (snapshot.RunConfig, error)
 		return snapshot.RunConfig{}, err
 	}
 	run.Mounts = mergeMounts(run.Mounts, mounts)
-	run.Security = security(spec)
-	return run, nil
+	run.Security, err = security(spec)
+	return run, err
 }
 
 // mounts lists what the request mounts, binds and volumes alike.
@@ -140,15 +142,27 @@ func mergeMounts(image, request []snapshot.Mount) []snapshot.Mount {
 	return merged
 }
 
-func security(spec Spec) snapshot.Security {
+func security(spec Spec) (snapshot.Security, error) {
 	h := spec.Host
 	if h == nil {
-		return snapshot.Security{}
+		h = &container.HostConfig{}
+	}
+	// The engine's own arithmetic: however additions and removals are spelt, what counts is the resulting set.
+	capAdd, err := caps.NormalizeLegacyCapabilities(h.CapAdd)
+	if err != nil {
+		return snapshot.Security{}, fmt.Errorf("cap_add = %q: %w", h.CapAdd, err)
+	}
+	capDrop, err := caps.NormalizeLegacyCapabilities(h.CapDrop)
+	if err != nil {
+		return snapshot.Security{}, fmt.Errorf("cap_drop = %q: %w", h.CapDrop, err)
+	}
+	capabilities, err := caps.TweakCapabilities(caps.DefaultCapabilities(), capAdd, capDrop, h.Privileged)
+	if err != nil {
+		return snapshot.Security{}, fmt.Errorf("cap_add = %q, cap_drop = %q: %w", h.CapAdd, h.CapDrop, err)
 	}
 	s := snapshot.Security{
+		Capabilities:   sorted(capabilities),
 		Privileged:     h.Privileged,
-		CapAdd:         sortedUpper(h.CapAdd),
-		CapDrop:        sortedUpper(h.CapDrop),
 		SecurityOpt:    sorted(h.SecurityOpt),
 		ReadonlyRootfs: h.ReadonlyRootfs,
 		IpcMode:        namespaceMode(string(h.IpcMode)),
@@ -167,7 +181,7 @@ func security(spec Spec) snapshot.Security {
 		s.Ulimits = append(s.Ulimits, fmt.Sprintf("%s=%d:%d", u.Name, u.Soft, u.Hard))
 	}
 	sort.Strings(s.Ulimits)
-	return s
+	return s, nil
 }
 
 // namespaceMode drops the engine's default, so that asking for it and not asking are the same.
@@ -185,15 +199,6 @@ func sorted(list []string) []string {
 		return nil
 	}
 	return list
-}
-
-// sortedUpper normalises capability names: the engine takes "net_admin", "NET_ADMIN" and "CAP_NET_ADMIN" for the same.
-func sortedUpper(list []string) []string {
-	var upper []string
-	for _, c := range list {
-		upper = append(upper, strings.TrimPrefix(strings.ToUpper(c), "CAP_"))
-	}
-	return sorted(upper)
 }
 
 // Ref is the name under which a store keeps the snapshot for an image that is started so.

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
+	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/image"
 
 	"github.com/criu-docker/criu-docker/shared/criu"
@@ -111,7 +113,11 @@ func (s *start) restore(ctx context.Context) (_ *Result, err error) {
 			err = errors.Join(err, s.undo(ctx, id))
 		}
 	}()
-	clone, err := s.opts.Cache.Clone(cached, id, s.hostname(id))
+	hostname, err := s.hostname(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	clone, err := s.opts.Cache.Clone(cached, id, hostname)
 	if err != nil {
 		return nil, err
 	}
@@ -193,13 +199,29 @@ func nearest(ctx context.Context, s store.Store, want snapshot.Ref) (store.Entry
 	return newest, nil
 }
 
-// hostname is what the engine will call the container.
-func (s *start) hostname(id string) string {
-	if h := s.opts.Spec.Config.Hostname; h != "" {
-		return h
+// hostname is what the engine will call the container; "" if that has no UTS namespace of its own.
+func (s *start) hostname(ctx context.Context, id string) (string, error) {
+	host := s.opts.Spec.Host
+	if host == nil {
+		host = &container.HostConfig{}
 	}
-	const shortID = 12
-	return id[:shortID]
+	switch {
+	case host.UTSMode.IsHost():
+		return "", nil
+	case s.opts.Spec.Config.Hostname != "":
+		return s.opts.Spec.Config.Hostname, nil
+	case host.NetworkMode.IsContainer():
+		joined, err := s.eng.Client.ContainerInspect(ctx, host.NetworkMode.ConnectedContainer())
+		if err != nil {
+			return "", fmt.Errorf("network_mode = %q: %w", host.NetworkMode, err)
+		}
+		return joined.Config.Hostname, nil
+	case host.NetworkMode.IsHost():
+		return os.Hostname()
+	default:
+		const shortID = 12
+		return id[:shortID], nil
+	}
 }
 
 // undo removes a container that did not start, also when ctx has ended.

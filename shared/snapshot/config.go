@@ -60,8 +60,7 @@ type Mount struct {
 // so that it must be equal in both.
 type Security struct {
 	Privileged     bool              `json:"privileged,omitempty"`
-	CapAdd         []string          `json:"cap_add,omitempty"`
-	CapDrop        []string          `json:"cap_drop,omitempty"`
+	Capabilities   []string          `json:"capabilities,omitempty"` // the bounding set, sorted
 	SecurityOpt    []string          `json:"security_opt,omitempty"`
 	ReadonlyRootfs bool              `json:"readonly_rootfs,omitempty"`
 	IpcMode        string            `json:"ipc_mode,omitempty"`
