@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/docker/go-units"
+	"github.com/spf13/cobra"
+
+	"github.com/criu-docker/criu-docker/shared/build"
+	"github.com/criu-docker/criu-docker/shared/criu"
+)
+
+// buildFlags are the flags of build that are not docker run's.
+type buildFlags struct {
+	container containerFlags
+
+	ready        string
+	readyStatus  int
+	readyTimeout time.Duration
+	warmup       []string
+	warmupCount  int
+	tcp          string
+	fileLocks    bool
+	extUnixSk    bool
+	linkRemap    bool
+	ghostLimit   string
+	nomad        bool
+	force        bool
+	pull         bool
+	dir          string
+}
+
+func buildCommand(a *app) *cobra.Command {
+	var f buildFlags
+	cmd := &cobra.Command{
+		Use:   "build IMAGE --ready PROBE [flags] [-- COMMAND [ARGUMENT…]]",
+		Short: "Boot a container, freeze it, and publish the snapshot",
+		Long: `Boots IMAGE in a container (the donor) with the given command and flags, waits until the probe says that it is
+ready, sends it warm-up requests, freezes it, and publishes the result to the store. The donor is gone afterwards,
+whatever happened. If the store has a snapshot of this image with this configuration already, nothing is built.
+
+Probes: http://:PORT/PATH (any 2xx or 3xx status), tcp://:PORT, exec:COMMAND (run by /bin/sh in the container, until
+it exits 0), log:REGEX (until a line of output matches).`,
+		Example: `  criu-docker build redmine:5 --ready http://:3000/login --warmup "GET /projects"
+  criu-docker build web:1.4 --ready log:Listening -e RAILS_ENV=production --store gs://snapshots/web -- puma -p 3000`,
+		Args: usage(imageAndCommand),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.build(cmd.Context(), f, args[0], args[1:])
+		},
+	}
+	set := cmd.Flags()
+	set.SortFlags = false
+	set.StringVar(&f.ready, "ready", "", "when the container is ready to be frozen (required)")
+	set.IntVar(&f.readyStatus, "ready-status", 0, "status that an http probe wants; 0 for any 2xx or 3xx")
+	set.DurationVar(&f.readyTimeout, "ready-timeout", 5*time.Minute, "how long the boot may take")
+	set.StringArrayVar(&f.warmup, "warmup", nil, `request to send before freezing ("GET /path"); can be repeated`)
+	set.IntVar(&f.warmupCount, "warmup-count", 1, "how often each of them is sent")
+	set.StringVar(&f.tcp, "tcp", string(criu.TCPClose), "what becomes of open TCP connections in clones: close, so that the app reconnects, or established")
+	set.BoolVar(&f.fileLocks, "file-locks", true, "keep file locks")
+	set.BoolVar(&f.extUnixSk, "ext-unix-sk", false, "allow connections to unix sockets outside the container")
+	set.BoolVar(&f.linkRemap, "link-remap", false, "allow open files that were deleted but have other names")
+	set.StringVar(&f.ghostLimit, "ghost-limit", "64MiB", "largest deleted but open file that is carried along")
+	set.BoolVar(&f.nomad, "nomad", false, "add the mounts and variables that Nomad gives every task")
+	set.BoolVar(&f.force, "force", false, "build even if the store has this snapshot, and replace it")
+	set.BoolVar(&f.pull, "pull", false, "pull the image even if the engine has one of that name")
+	set.StringVar(&f.dir, "work-dir", build.DefaultDir, "directory for unfinished work, with room for the app's memory")
+	f.container.add(set)
+	must(cmd.MarkFlagRequired("ready"))
+	return cmd
+}
+
+// imageAndCommand wants one operand before the dash, and takes what follows it for the command.
+func imageAndCommand(cmd *cobra.Command, args []string) error {
+	before := len(args)
+	if dash := cmd.ArgsLenAtDash(); dash >= 0 {
+		before = dash
+	}
+	switch {
+	case before == 0:
+		return errors.New("an image is missing")
+	case before > 1:
+		return fmt.Errorf("unexpected %q: the container's command comes after --", args[1])
+	}
+	return nil
+}
+
+func (a *app) build(ctx context.Context, f buildFlags, image string, command []string) error {
+	opts, err := f.options(image, command)
+	if err != nil {
+		return err
+	}
+	if opts.Store, err = a.openStore(ctx); err != nil {
+		return err
+	}
+	defer opts.Store.Close()
+	eng, err := a.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer eng.Close()
+
+	show := a.newProgress()
+	opts.OnEvent = show.event
+	result, err := build.Snapshot(ctx, eng, opts)
+	show.close()
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(newBuildResult(result))
+	}
+	if result.Existed {
+		fmt.Fprintln(a.stderr, "the store has this snapshot already (--force builds it anew)")
+	}
+	_, err = fmt.Fprintln(a.stdout, result.Ref)
+	return err
+}
+
+func (f *buildFlags) options(image string, command []string) (opts build.Options, err error) {
+	if opts.Spec, err = f.container.spec(image, command); err != nil {
+		return opts, err
+	}
+	if opts.Ready, err = parseProbe(f.ready); err != nil {
+		return opts, usageError{fmt.Errorf("--ready: %w", err)}
+	}
+	opts.Ready.Timeout, opts.Ready.Status = f.readyTimeout, f.readyStatus
+	for _, text := range f.warmup {
+		request, err := parseWarmup(text)
+		if err != nil {
+			return opts, usageError{fmt.Errorf("--warmup: %w", err)}
+		}
+		request.Count = f.warmupCount
+		opts.Warmup = append(opts.Warmup, request)
+	}
+	limit, err := units.RAMInBytes(f.ghostLimit)
+	if err != nil {
+		return opts, usageError{fmt.Errorf("--ghost-limit: %w", err)}
+	}
+	opts.Checkpoint = criu.Options{
+		TCP: criu.TCP(f.tcp), FileLocks: f.fileLocks, ExtUnixSk: f.extUnixSk, LinkRemap: f.linkRemap, GhostLimit: limit,
+	}
+	if err := opts.Checkpoint.Validate(); err != nil {
+		return opts, usageError{err}
+	}
+	opts.Nomad, opts.Force, opts.Dir, opts.Pull.Force = f.nomad, f.force, f.dir, f.pull
+	return opts, nil
+}
+
+// buildResult is the last line that build --json prints.
+type buildResult struct {
+	Event   string  `json:"event"` // "built" or "existed"
+	Ref     string  `json:"ref"`
+	Digest  string  `json:"digest"`
+	Memory  int64   `json:"memory_bytes"`
+	Packed  int64   `json:"packed_bytes"`
+	Seconds float64 `json:"seconds"` // of all steps
+}
+
+func newBuildResult(r *build.Result) buildResult {
+	out := buildResult{
+		Event: "built", Ref: r.Ref.String(), Digest: r.Manifest.Digest.String(),
+		Memory: r.Config.Sizes.Memory, Packed: r.Config.Sizes.Packed,
+	}
+	if r.Existed {
+		out.Event = "existed"
+	}
+	for _, t := range r.Config.Timings {
+		out.Seconds += t.Elapsed.Seconds()
+	}
+	return out
+}
+
+// must is for errors that only a mistake in this program can cause.
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}

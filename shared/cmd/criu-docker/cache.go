@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/criu-docker/criu-docker/shared/cache"
+	"github.com/criu-docker/criu-docker/shared/restore"
+)
+
+func cacheCommand(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "cache",
+		Short: "List or remove what this machine keeps of snapshots",
+		Args:  usage(cobra.NoArgs),
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(
+		&cobra.Command{
+			Use:     "ls",
+			Aliases: []string{"list"},
+			Short:   "List the unpacked snapshots, least recently used first",
+			Args:    usage(cobra.NoArgs),
+			RunE:    func(*cobra.Command, []string) error { return a.listCache() },
+		},
+		&cobra.Command{
+			Use:   "prune",
+			Short: "Remove the unpacked snapshots that no container uses",
+			Long: `Removes what belongs to containers that no longer exist, and then the unpacked snapshots that no container was
+started from. The next start from one of them fetches it again.`,
+			Args: usage(cobra.NoArgs),
+			RunE: func(cmd *cobra.Command, _ []string) error { return a.pruneCache(cmd.Context()) },
+		},
+	)
+	return cmd
+}
+
+// cached is what cache ls --json prints for a snapshot.
+type cached struct {
+	Digest     string    `json:"digest"`
+	Image      string    `json:"image"`
+	Bytes      int64     `json:"bytes"` // on disk
+	Used       time.Time `json:"used"`
+	Containers []string  `json:"containers"`
+}
+
+func (a *app) listCache() error {
+	c, err := a.openCache()
+	if err != nil {
+		return err
+	}
+	items, err := c.List()
+	if err != nil {
+		return err
+	}
+	if a.json {
+		for _, i := range items {
+			if err := a.printJSON(cached{i.Manifest.String(), i.Config.Image.Reference, i.Bytes, i.Used, i.Clones}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	t := newTable(a.stdout, "DIGEST", "IMAGE", "SIZE", "USED", "CONTAINERS")
+	for _, i := range items {
+		var clones []string
+		for _, id := range i.Clones {
+			clones = append(clones, id[:min(12, len(id))])
+		}
+		t.row(shortDigest(i.Manifest.String()), i.Config.Image.Reference, size(i.Bytes), ago(i.Used), strings.Join(clones, " "))
+	}
+	return t.flush()
+}
+
+func (a *app) pruneCache(ctx context.Context) error {
+	c, err := a.openCache()
+	if err != nil {
+		return err
+	}
+	eng, err := a.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer eng.Close()
+	if err := restore.Sweep(ctx, eng, c); err != nil {
+		return err
+	}
+	items, err := c.List()
+	if err != nil {
+		return err
+	}
+	var removed int
+	var freed int64
+	var errs []error
+	for _, i := range items {
+		switch err := c.Evict(i.Manifest); {
+		case errors.Is(err, cache.ErrInUse):
+		case err != nil:
+			errs = append(errs, err)
+		default:
+			removed++
+			freed += i.Bytes
+		}
+	}
+	if a.json {
+		errs = append(errs, a.printJSON(struct {
+			Removed int   `json:"removed"`
+			Bytes   int64 `json:"bytes"`
+		}{removed, freed}))
+	} else {
+		fmt.Fprintf(a.stdout, "removed %d snapshots, freed %s\n", removed, size(freed))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/spf13/cobra"
+
+	"github.com/criu-docker/criu-docker/shared/criu"
+	"github.com/criu-docker/criu-docker/shared/snapshot"
+	"github.com/criu-docker/criu-docker/shared/store"
+)
+
+func inspectCommand(a *app) *cobra.Command {
+	var files bool
+	cmd := &cobra.Command{
+		Use:   "inspect REF",
+		Short: "Tell what is in a snapshot",
+		Long: `Prints what was frozen, from which image and how it was started, what a machine needs to restore it, how large it is
+and how long it took. Values of environment variables are not in a snapshot's description, only hashes of them; they
+are in the frozen memory.`,
+		Args: usage(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.inspect(cmd.Context(), args[0], files) },
+	}
+	cmd.Flags().BoolVar(&files, "files", false, "list open files too")
+	return cmd
+}
+
+// inspected is what inspect --json prints.
+type inspected struct {
+	Ref     string               `json:"ref"`
+	Store   string               `json:"store"`
+	Updated time.Time            `json:"updated"`
+	Digest  string               `json:"digest"`
+	Layers  []ocispec.Descriptor `json:"layers"`
+	Config  snapshot.Config      `json:"config"`
+}
+
+func (a *app) inspect(ctx context.Context, ref string, files bool) error {
+	s, err := a.openStore(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	entry, err := store.Resolve(ctx, s, ref)
+	if err != nil {
+		return err
+	}
+	manifest, config, err := snapshot.Load(ctx, s, entry.Manifest)
+	if err != nil {
+		return fmt.Errorf("snapshot %s in %s: %w", entry.Name, s.URL(), err)
+	}
+	i := inspected{
+		Ref: entry.Name, Store: s.URL(), Updated: entry.Updated, Digest: entry.Manifest.Digest.String(),
+		Layers: manifest.Layers, Config: config,
+	}
+	if a.json {
+		return a.printJSON(i)
+	}
+	t := newTable(a.stdout)
+	describeOrigin(t, i)
+	describeRun(t, config.Run)
+	describeNeeds(t, config)
+	describeFrozen(t, config, files)
+	describeCost(t, config, len(i.Layers))
+	return t.flush()
+}
+
+func describeOrigin(t table, i inspected) {
+	c := i.Config
+	t.row("Ref", i.Ref)
+	t.row("Digest", i.Digest)
+	t.row("Store", i.Store)
+	t.row("Created", c.Created.Local().Format(time.RFC3339)+", "+ago(c.Created))
+	t.row("Image", c.Image.Reference+" ("+c.Image.Arch+")")
+	t.row("  id", c.Image.ID.String())
+	if c.Image.RepoDigest != "" {
+		t.row("  from", c.Image.RepoDigest)
+	}
+}
+
+func describeRun(t table, r snapshot.RunConfig) {
+	t.row("Command", strings.Join(r.Args, " "))
+	t.row("  user", orElse(r.User, "root"))
+	t.row("  workdir", orElse(r.WorkingDir, "/"))
+	t.row("  environment", orElse(strings.Join(slices.Sorted(maps.Keys(r.Env)), ", "), "none"))
+	t.row("  ports", orElse(strings.Join(r.Ports, ", "), "none"))
+	for _, m := range r.Mounts {
+		access := "read-write"
+		if m.ReadOnly {
+			access = "read-only"
+		}
+		t.row("  mount", fmt.Sprintf("%s (%s, %s)", m.Destination, m.Type, access))
+	}
+}
+
+func describeNeeds(t table, c snapshot.Config) {
+	h := c.Host
+	t.row("Made on", fmt.Sprintf("Linux %s, CRIU %s, runc %s, Docker %s", h.Kernel, h.CRIU, h.Runc, h.Engine))
+	t.row("  processor", fmt.Sprintf("%s, %d features, xsave %d bytes", h.CPUModel, len(h.CPUFeatures), h.XSaveSize))
+	o := c.Checkpoint
+	options := []string{"tcp " + string(o.TCP), "ghost limit " + size(o.GhostLimit)}
+	for name, on := range map[string]bool{"file locks": o.FileLocks, "external unix sockets": o.ExtUnixSk, "link remap": o.LinkRemap} {
+		if on {
+			options = append(options, name)
+		}
+	}
+	slices.Sort(options)
+	t.row("  options", strings.Join(options, ", "))
+}
+
+func describeFrozen(t table, c snapshot.Config, files bool) {
+	t.row("Hostname", c.Hostname)
+	t.row("Processes", fmt.Sprintf("%d", count(c.Processes)))
+	describeProcesses(t, c.Processes, "  ")
+	for _, s := range c.Sockets {
+		if s.State == "LISTEN" || s.State == "ESTABLISHED" || files {
+			to := ""
+			if s.Dest != "" {
+				to = " → " + s.Dest
+			}
+			t.row("  socket", fmt.Sprintf("%s %s%s %s (process %d)", s.Protocol, orElse(s.Source, "unnamed"), to, s.State, s.PID))
+		}
+	}
+	t.row("Descriptors", fmt.Sprintf("files %d, sockets %d", len(c.Files), len(c.Sockets)))
+	if files {
+		for _, f := range c.Files {
+			t.row("  file", fmt.Sprintf("%d:%s %s %s", f.PID, f.FD, f.Type, f.Path))
+		}
+	}
+}
+
+func describeProcesses(t table, list []criu.Process, indent string) {
+	for _, p := range list {
+		t.row("  process", fmt.Sprintf("%s%d %s, %s", indent[2:], p.PID, p.Command, size(p.RSS)))
+		describeProcesses(t, p.Children, indent+"  ")
+	}
+}
+
+func count(list []criu.Process) int {
+	n := len(list)
+	for _, p := range list {
+		n += count(p.Children)
+	}
+	return n
+}
+
+func describeCost(t table, c snapshot.Config, layers int) {
+	t.row("Size", fmt.Sprintf("%s stored, layers %d", size(c.Sizes.Packed), layers))
+	t.row("  memory", size(c.Sizes.Memory))
+	t.row("  images", size(c.Sizes.Checkpoint))
+	t.row("  written files", size(c.Sizes.Rootfs))
+	var total time.Duration
+	for _, step := range c.Timings {
+		total += step.Elapsed
+	}
+	t.row("Build took", seconds(total))
+	for _, step := range c.Timings {
+		t.row("  "+step.Step, seconds(step.Elapsed))
+	}
+}
+
+func orElse(text, otherwise string) string {
+	if text == "" {
+		return otherwise
+	}
+	return text
+}

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/criu-docker/criu-docker/shared/restore"
+	"github.com/criu-docker/criu-docker/shared/snapshot"
+	"github.com/criu-docker/criu-docker/shared/store"
+)
+
+// runFlags are the flags of run that are not docker run's.
+type runFlags struct {
+	container containerFlags
+
+	name     string
+	policy   string
+	ref      string
+	timeout  time.Duration
+	timeline bool
+}
+
+func runCommand(a *app) *cobra.Command {
+	var f runFlags
+	cmd := &cobra.Command{
+		Use:   "run IMAGE|REF [flags] [-- COMMAND [ARGUMENT…]]",
+		Short: "Start a container from its snapshot, or cold if there is none that fits",
+		Long: `Starts a container in the background, as docker run -d does, and prints its id. With an image, the snapshot is the
+one of this image with this very command and configuration; without one, or if it can't be used here, the container
+boots cold, and the reason is printed (--policy). With the ref or digest of a snapshot, the container gets the image,
+the command, the user and the security options that the snapshot was built with; environment and mounts must be
+given as they were when it was built.`,
+		Example: `  criu-docker run redmine:5 -p 3000:3000 --name web
+  criu-docker run 3f9a0c12/77aa --policy always -P --timeline`,
+		Args: usage(imageAndCommand),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.run(cmd.Context(), f, args[0], args[1:])
+		},
+	}
+	set := cmd.Flags()
+	set.SortFlags = false
+	set.StringVar(&f.name, "name", "", "name of the container")
+	set.StringVar(&f.policy, "policy", string(restore.PolicyIfPresent), "never: boot cold; if_present: from a snapshot if one fits; always: fail where if_present boots cold")
+	set.StringVar(&f.ref, "ref", "", "start IMAGE from this snapshot rather than from the one that is looked up")
+	set.DurationVar(&f.timeout, "timeout", restore.DefaultTimeout, "how long looking up, fetching and restoring a snapshot may take")
+	set.BoolVar(&f.timeline, "timeline", false, "print how long every step of the start took")
+	f.container.add(set)
+	return cmd
+}
+
+func (a *app) run(ctx context.Context, f runFlags, target string, command []string) error {
+	opts := restore.Options{Policy: restore.Policy(f.policy), Ref: f.ref, Timeout: f.timeout}
+	switch opts.Policy {
+	case restore.PolicyNever, restore.PolicyIfPresent, restore.PolicyAlways:
+	default:
+		return usageError{fmt.Errorf("--policy %q: want %s, %s or %s", f.policy,
+			restore.PolicyNever, restore.PolicyIfPresent, restore.PolicyAlways)}
+	}
+	var err error
+	if opts.Spec, err = f.container.spec(target, command); err != nil {
+		return err
+	}
+	opts.Spec.Name = f.name
+	eng, err := a.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer eng.Close()
+	if opts.Policy != restore.PolicyNever {
+		if opts.Store, err = a.openStore(ctx); err != nil {
+			return err
+		}
+		defer opts.Store.Close()
+		if opts.Cache, err = a.openCache(); err != nil {
+			return err
+		}
+		if f.ref == "" {
+			found, err := findRef(ctx, opts.Store, target)
+			if err != nil {
+				return err
+			}
+			if found != nil {
+				opts.Ref = found.entry.Name
+				if err := f.container.fill(ctx, eng, &opts.Spec, found.config); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	result, err := restore.Run(ctx, eng, opts)
+	if err != nil {
+		return err
+	}
+	return a.printStarted(result, f.timeline)
+}
+
+// named is a snapshot that a command line names.
+type named struct {
+	entry  store.Entry
+	config snapshot.Config
+}
+
+// findRef returns the snapshot that an operand names, or nil if it is to be taken for an image.
+func findRef(ctx context.Context, s store.Store, operand string) (*named, error) {
+	if !looksLikeRef(operand) {
+		return nil, nil
+	}
+	entry, err := store.Resolve(ctx, s, operand)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil // images may have such names too; whether this one does, the engine will tell
+	}
+	if err != nil {
+		return nil, err
+	}
+	_, config, err := snapshot.Load(ctx, s, entry.Manifest)
+	if err != nil {
+		return nil, fmt.Errorf("snapshot %s: %w", entry.Name, err)
+	}
+	return &named{entry, config}, nil
+}
+
+// looksLikeRef tells whether an operand can be a ref or digest: hexadecimal digits, with the ref's slashes.
+func looksLikeRef(operand string) bool {
+	parts := strings.Split(strings.TrimPrefix(operand, "sha256:"), "/")
+	return len(parts) <= 3 && !slices.ContainsFunc(parts[:min(2, len(parts))], func(part string) bool {
+		return part == "" || strings.Trim(part, "0123456789abcdef") != ""
+	})
+}
+
+// startedResult is what run --json prints.
+type startedResult struct {
+	Container string         `json:"container"`
+	Start     restore.Start  `json:"start"`
+	Reason    string         `json:"reason,omitempty"`
+	Ref       string         `json:"ref,omitempty"`
+	Steps     []timelineStep `json:"steps"`
+	Runtime   []timelineStep `json:"runtime_steps,omitempty"`
+}
+
+type timelineStep struct {
+	Step    string  `json:"step"`
+	Message string  `json:"message,omitempty"`
+	Seconds float64 `json:"seconds"`
+}
+
+func (a *app) printStarted(r *restore.Result, timeline bool) error {
+	out := startedResult{Container: r.ContainerID, Start: r.Start, Reason: r.Reason, Ref: r.Ref}
+	for _, s := range r.Steps {
+		out.Steps = append(out.Steps, timelineStep{s.Step, s.Message, s.Elapsed.Seconds()})
+	}
+	for _, s := range r.Report.Steps {
+		out.Runtime = append(out.Runtime, timelineStep{Step: s.Name, Seconds: s.Elapsed.Seconds()})
+	}
+	if a.json {
+		return a.printJSON(out)
+	}
+	if r.Start == restore.Cold && r.Reason != "" {
+		fmt.Fprintln(a.stderr, "cold boot: "+r.Reason)
+	}
+	fmt.Fprintln(a.stdout, r.ContainerID)
+	if !timeline {
+		return nil
+	}
+	t := newTable(a.stderr, "STEP", "TIME", "")
+	for _, s := range r.Steps {
+		t.row(s.Step, seconds(s.Elapsed), s.Message)
+	}
+	for _, s := range r.Report.Steps {
+		t.row("  runtime: "+s.Name, seconds(s.Elapsed), "at "+s.Start.Format("15:04:05.000"))
+	}
+	return t.flush()
+}

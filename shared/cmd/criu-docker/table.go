@@ -1,0 +1,39 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/docker/go-units"
+)
+
+// table prints rows in aligned columns; the first row is the heading.
+type table struct{ w *tabwriter.Writer }
+
+func newTable(w io.Writer, heading ...string) table {
+	t := table{tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)}
+	if len(heading) > 0 {
+		t.row(heading...)
+	}
+	return t
+}
+
+func (t table) row(cells ...string) {
+	fmt.Fprintln(t.w, strings.Join(cells, "\t")) // the error comes out of flush
+}
+
+func (t table) flush() error { return t.w.Flush() }
+
+func size(bytes int64) string { return units.BytesSize(float64(bytes)) }
+
+func ago(when time.Time) string {
+	if when.IsZero() {
+		return "never"
+	}
+	return units.HumanDuration(time.Since(when)) + " ago"
+}
+
+func seconds(d time.Duration) string { return fmt.Sprintf("%.3f s", d.Seconds()) }
