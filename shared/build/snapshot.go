@@ -61,7 +61,7 @@ func Snapshot(ctx context.Context, eng *engine.Engine, opts Options) (_ *Result,
 			return nil, fmt.Errorf("snapshot %s in %s: %w", ref, opts.Store.URL(), err)
 		}
 		return &Result{Ref: ref, Manifest: published.Manifest, Config: cfg, Existed: true}, nil
-	case err != nil && !errors.Is(err, store.ErrNotFound):
+	case err != nil && !errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrNoStore):
 		return nil, err
 	}
 

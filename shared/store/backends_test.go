@@ -50,6 +50,7 @@ func (p *dirPlace) bucket(t *testing.T) object.Bucket {
 	t.Helper()
 	b, err := dir.Open(p.root)
 	require.NoError(t, err)
+	require.NoError(t, b.Create(context.Background()))
 	return b
 }
 
@@ -75,6 +76,7 @@ func (p *dirPlace) keys(t *testing.T) []string {
 func (p *dirPlace) stop(t *testing.T) {
 	t.Helper()
 	require.NoError(t, os.Rename(p.root, p.root+".unmounted"))
+	require.NoError(t, os.WriteFile(p.root, nil, 0o600))
 }
 
 // gcsPlace is a bucket of an emulator that is spoken to over HTTP.

@@ -42,6 +42,11 @@ func (s *bucketStore) PutBlob(ctx context.Context, desc ocispec.Descriptor, r io
 	case err == nil: // damaged by something other than us; heal it, since the new content proves itself
 	case errors.Is(err, object.ErrNotFound):
 		info.Generation = object.Absent
+	case errors.Is(err, ErrNoStore):
+		info.Generation = object.Absent
+		if err := s.bucket.Create(ctx); err != nil {
+			return false, s.wrap(key, err)
+		}
 	default:
 		return false, s.wrap(key, err)
 	}

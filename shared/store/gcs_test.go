@@ -16,7 +16,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/criu-docker/criu-docker/shared/store/internal/gcs"
-	"github.com/criu-docker/criu-docker/shared/store/internal/object"
 )
 
 func TestBucketThatCannotBeUsedSaysWhy(t *testing.T) {
@@ -151,29 +150,6 @@ func TestLostAnswerToPutRef(t *testing.T) {
 	require.NoError(t, s.PutRef(context.Background(), "a/b/c", manifestDesc(1), ""))
 	require.True(t, lost.Load())
 	require.Equal(t, []string{"a/b/c"}, names(t, s, ""))
-}
-
-func TestOpenRefusesAddresses(t *testing.T) {
-	for address, want := range map[string]string{
-		"":                  "empty",
-		"s3://bucket":       "gs://bucket/prefix",
-		"gs://":             "no bucket",
-		"file://host/a/dir": "file:///absolute/path",
-	} {
-		_, err := Open(context.Background(), address)
-		require.ErrorContains(t, err, want, address)
-		require.ErrorContains(t, err, fmt.Sprintf("%q", address))
-	}
-	for _, address := range []string{t.TempDir(), "file://" + t.TempDir()} {
-		s, err := Open(context.Background(), address)
-		require.NoError(t, err)
-		require.Equal(t, address, s.URL())
-	}
-	newGCSPlace(t) // sets STORAGE_EMULATOR_HOST
-	s, err := Open(context.Background(), "gs://"+testBucket+"/"+testPrefix)
-	require.NoError(t, err)
-	require.NoError(t, s.PutRef(context.Background(), "a/b/c", manifestDesc(1), object.Absent))
-	require.NoError(t, s.Close())
 }
 
 func (p *gcsPlace) setFault(f fault) { p.fault.Store(&f) }

@@ -4,7 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
+	"path"
+	"path/filepath"
 	"strings"
 
 	"github.com/criu-docker/criu-docker/shared/store/internal/dir"
@@ -12,33 +13,69 @@ import (
 	"github.com/criu-docker/criu-docker/shared/store/internal/object"
 )
 
-// Open returns the store at an address: a directory (a plain path, or file:///path), which is created if it does not
-// exist, or a bucket (gs://bucket/prefix). A bucket is first spoken to when it is used.
+// Open returns the store at an address: a directory (a plain path, or file:///path), or a bucket (gs://bucket/prefix). The
+// store itself is first looked at when it is used; see ErrNoStore.
 func Open(ctx context.Context, address string) (Store, error) {
-	b, err := openBucket(ctx, address)
+	l, err := parse(address)
 	if err != nil {
-		return nil, fmt.Errorf("store %q: %w", address, err)
+		return nil, err
 	}
-	return newBucketStore(address, b), nil
+	b, err := l.open(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("store %s: %w", address, err)
+	}
+	return newBucketStore(l.url, b), nil
 }
 
-func openBucket(ctx context.Context, address string) (object.Bucket, error) {
+// Validate reports what is wrong with an address that Open would refuse.
+func Validate(address string) error {
+	_, err := parse(address)
+	return err
+}
+
+// location is a parsed address.
+type location struct {
+	url            string // normalised
+	dir            string // "" for a bucket
+	bucket, prefix string
+}
+
+func parse(address string) (location, error) {
+	l, err := split(address)
+	if err != nil {
+		return location{}, fmt.Errorf("store %q: %w", address, err)
+	}
+	return l, nil
+}
+
+func split(address string) (location, error) {
 	scheme, rest, ok := strings.Cut(address, "://")
+	if len(rest) > 1 {
+		rest = strings.TrimRight(rest, "/")
+	}
 	switch {
 	case address == "":
-		return nil, errors.New("the address is empty: give a directory or gs://bucket/prefix")
-	case !ok:
-		return dir.Open(address)
+		return location{}, errors.New("the address is empty: give a directory or gs://bucket/prefix")
+	case !ok && !strings.Contains(address, ":/"):
+		return location{url: filepath.Clean(address), dir: address}, nil
+	case scheme == "file" && strings.HasPrefix(rest, "/"):
+		return location{url: "file://" + rest, dir: rest}, nil
 	case scheme == "file":
-		u, err := url.Parse(address)
-		if err != nil || u.Host != "" || u.Path == "" {
-			return nil, errors.New("want file:///absolute/path")
-		}
-		return dir.Open(u.Path)
+		return location{}, errors.New("want file:///absolute/path")
 	case scheme == "gs":
 		bucket, prefix, _ := strings.Cut(rest, "/")
-		return gcs.Open(ctx, bucket, strings.Trim(prefix, "/"), gcs.DefaultLimits)
+		if bucket == "" || (prefix != "" && path.Clean(prefix) != prefix) || strings.HasPrefix(prefix, "/") {
+			return location{}, errors.New("want gs://bucket or gs://bucket/prefix")
+		}
+		return location{url: "gs://" + rest, bucket: bucket, prefix: prefix}, nil
 	default:
-		return nil, fmt.Errorf("scheme %q is not known: give a directory, file:///path or gs://bucket/prefix", scheme)
+		return location{}, errors.New("that scheme is not known: give a directory, file:///absolute/path or gs://bucket/prefix")
 	}
+}
+
+func (l location) open(ctx context.Context) (object.Bucket, error) {
+	if l.dir != "" {
+		return dir.Open(l.dir)
+	}
+	return gcs.Open(ctx, l.bucket, l.prefix, gcs.DefaultLimits)
 }

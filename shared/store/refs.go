@@ -25,6 +25,9 @@ func (s *bucketStore) PutRef(ctx context.Context, name string, manifest ocispec.
 	if err != nil {
 		return s.wrap(name, err)
 	}
+	if err := s.bucket.Create(ctx); err != nil {
+		return s.wrap(key, err)
+	}
 	if err := s.locks.confirm(ctx); err != nil {
 		return s.wrap(key, err)
 	}

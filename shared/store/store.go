@@ -12,14 +12,18 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/criu-docker/criu-docker/shared/snapshot"
+	"github.com/criu-docker/criu-docker/shared/store/internal/object"
 )
 
-// DefaultDir is the store of a node that was not told of another.
+// DefaultDir is the address of a node's store that was not told of another.
 const DefaultDir = "/var/lib/criu-docker/store"
 
 // Sentinels that callers branch on; implementations wrap them with the store's address and the key.
 var (
 	ErrNotFound = errors.New("not found in the store")
+	// ErrNoStore: there is no store at the address, so that nothing is known about what it should hold. A first
+	// publication makes one in a directory; a bucket must be there.
+	ErrNoStore  = object.ErrNoStore
 	ErrConflict = errors.New("changed in the store by somebody else")
 	ErrCorrupt  = snapshot.ErrCorrupt
 )
@@ -27,7 +31,7 @@ var (
 // Store is a place where snapshots live. Implementations are safe for concurrent use, by goroutines and by processes
 // on different machines.
 type Store interface {
-	// URL is the address that Open was called with, for messages.
+	// URL is the address that Open was called with, without trailing slashes.
 	URL() string
 
 	// PutBlob stores size bytes of r under desc.Digest, checking digest and size on the way; the blob appears whole or

@@ -10,6 +10,9 @@ import (
 )
 
 func (s *bucketStore) Publishing(ctx context.Context) (func(), error) {
+	if err := s.bucket.Create(ctx); err != nil {
+		return nil, s.wrap("publishing", err)
+	}
 	l, err := s.locks.publish(ctx)
 	if err != nil {
 		return nil, s.wrap("publishing", err)

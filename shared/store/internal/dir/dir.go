@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/renameio/v2"
 	"golang.org/x/sys/unix"
 
 	"github.com/criu-docker/criu-docker/shared/internal/filelock"
@@ -23,8 +24,10 @@ import (
 )
 
 const (
-	tmpDir   = ".tmp"  // unfinished writes
-	lockFile = ".lock" // orders commits; its modification time is the last generation given out
+	tmpDir     = ".tmp"   // unfinished writes
+	markerFile = ".store" // says that the directory is a store: an unmounted one is not taken for an empty one
+	marker     = `{"criu-docker-store": 1}` + "\n"
+	lockFile   = ".lock" // orders commits; its modification time is the last generation given out
 
 	// leftoverAge is how long a temporary file must have been left alone before it may count as a dead writer's.
 	// Its flock says whether the writer lives; the age covers the moment between creating the file and locking it.
@@ -37,12 +40,27 @@ type Bucket struct {
 	root string
 }
 
-// Open returns the bucket in root, creating the directory (readable by its owner only: memory images hold secrets).
+// Open returns the bucket in root; nothing is looked at or created yet.
 func Open(root string) (*Bucket, error) {
-	if err := os.MkdirAll(filepath.Join(root, tmpDir), 0o700); err != nil {
-		return nil, fmt.Errorf("creating the store's directory: %w", err)
+	abs, err := filepath.Abs(root)
+	if err != nil {
+		return nil, err
 	}
-	return &Bucket{root: root}, nil
+	return &Bucket{root: abs}, nil
+}
+
+// Create implements object.Bucket. The directory is readable by its owner only: memory images hold secrets.
+func (b *Bucket) Create(context.Context) error {
+	if b.exists() == nil {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Join(b.root, tmpDir), 0o700); err != nil {
+		return fmt.Errorf("creating the store's directory: %w", err)
+	}
+	if err := renameio.WriteFile(filepath.Join(b.root, markerFile), []byte(marker), 0o600); err != nil {
+		return fmt.Errorf("creating the store: %w", err)
+	}
+	return errors.Join(syncDir(b.root), syncDir(filepath.Dir(b.root)))
 }
 
 // Put implements object.Bucket.
@@ -260,7 +278,7 @@ func (b *Bucket) list(ctx context.Context, prefix string) ([]object.Info, error)
 	}
 	var infos []object.Info
 	err := filepath.WalkDir(start, func(path string, d fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
+		if absent(err) {
 			return nil // nothing there, or removed while we walk
 		}
 		if err != nil {
@@ -270,7 +288,7 @@ func (b *Bucket) list(ctx context.Context, prefix string) ([]object.Info, error)
 			return fs.SkipDir
 		}
 		rel, err := filepath.Rel(b.root, path)
-		if err != nil || d.IsDir() || d.Name() == lockFile || !strings.HasPrefix(rel, prefix) {
+		if err != nil || d.IsDir() || d.Name() == lockFile || d.Name() == markerFile || !strings.HasPrefix(rel, prefix) {
 			return err
 		}
 		fi, err := d.Info()
@@ -286,9 +304,9 @@ func (b *Bucket) list(ctx context.Context, prefix string) ([]object.Info, error)
 	if err != nil {
 		return nil, fmt.Errorf("listing: %w", err)
 	}
-	if len(infos) == 0 { // an empty store, or one whose file system went away?
-		if _, err := os.Stat(b.root); err != nil {
-			return nil, unreachable(err)
+	if len(infos) == 0 {
+		if err := b.exists(); err != nil {
+			return nil, err
 		}
 	}
 	sort.Slice(infos, func(i, j int) bool { return infos[i].Key < infos[j].Key })
@@ -299,17 +317,26 @@ func (b *Bucket) path(key string) string { return filepath.Join(b.root, filepath
 
 // explain tells a missing object from a missing store.
 func (b *Bucket) explain(err error) error {
-	if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
+	if !absent(err) {
 		return err
 	}
-	if _, rootErr := os.Stat(b.root); rootErr != nil {
-		return unreachable(rootErr)
+	if err := b.exists(); err != nil {
+		return err
 	}
 	return object.ErrNotFound
 }
 
-func unreachable(err error) error {
-	return fmt.Errorf("the store's directory is gone; is its file system mounted? (%v)", err) //nolint:errorlint // must not look like a missing object
+// exists tells whether the directory is a store.
+func (b *Bucket) exists() error {
+	_, err := os.Stat(filepath.Join(b.root, markerFile))
+	if absent(err) {
+		return fmt.Errorf("%w in %s: publishing makes one; if there was one, is its file system mounted?", object.ErrNoStore, b.root)
+	}
+	return err
+}
+
+func absent(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR)
 }
 
 func info(key string, fi fs.FileInfo) object.Info {

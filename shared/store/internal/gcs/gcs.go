@@ -59,6 +59,9 @@ func Open(ctx context.Context, name, prefix string, limits Limits) (*Bucket, err
 	return &Bucket{client: client, handle: client.Bucket(name), name: name, prefix: prefix, limits: limits}, nil
 }
 
+// Create implements object.Bucket: a bucket's owner creates it, since it costs money and needs a place and a policy.
+func (b *Bucket) Create(context.Context) error { return nil }
+
 // Stat implements object.Bucket.
 func (b *Bucket) Stat(ctx context.Context, key string) (object.Info, error) {
 	ctx, cancel := context.WithTimeout(ctx, b.limits.Request)

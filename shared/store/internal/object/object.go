@@ -14,6 +14,8 @@ import (
 var (
 	// ErrNotFound: the place answers, and has no such object.
 	ErrNotFound = errors.New("no such object")
+	// ErrNoStore: there is nothing at the place where objects would be. Create makes it.
+	ErrNoStore = errors.New("there is no store")
 	// ErrPrecondition: the object is not in the generation that was asked for.
 	ErrPrecondition = errors.New("object is in another generation")
 )
@@ -32,6 +34,9 @@ type Info struct {
 // Bucket keeps objects. Keys are slash-separated paths of clean, non-empty parts. Implementations are safe for concurrent use by
 // goroutines, processes and machines; listing and reading see every write that has returned.
 type Bucket interface {
+	// Create makes the place if it does not exist and it is up to us to make it. Every other method but Close may fail with
+	// ErrNoStore.
+	Create(ctx context.Context) error
 	// Put writes the size bytes of r under key, whole or not at all: an error from r, or a crash, leaves nothing visible.
 	// The object must be in the given generation (or Absent); ErrPrecondition otherwise.
 	Put(ctx context.Context, key string, size int64, r io.Reader, generation string) (Info, error)
