@@ -40,7 +40,7 @@ func Diagnose(log io.Reader) *Failure {
 		// A line that can't be read to its end is the last one, and still worth a look.
 		line, err := lines.ReadString('\n')
 		if m := errorLine.FindStringSubmatch(strings.TrimSpace(line)); m != nil && !harmless.MatchString(m[1]) {
-			if f := explain(causes, m[1]); f != nil {
+			if f := explain(causes(), m[1]); f != nil {
 				return f
 			}
 			if first == "" {
@@ -54,7 +54,7 @@ func Diagnose(log io.Reader) *Failure {
 	if first == "" {
 		return nil
 	}
-	if f := explain(symptoms, first); f != nil {
+	if f := explain(symptoms(), first); f != nil {
 		return f
 	}
 	return &Failure{Line: first}
