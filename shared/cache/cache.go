@@ -39,7 +39,8 @@ const (
 const (
 	configFile   = "config.json"
 	manifestFile = "manifest.json"
-	usedFile     = "used" // its modification time is the last use
+	sizesFile    = "sizes.json" // path → bytes of every file that Unpack wrote
+	usedFile     = "used"       // its modification time is the last use
 )
 
 // Cache is a directory of unpacked snapshots. It is safe for concurrent use by goroutines and processes: they exclude each
@@ -126,6 +127,9 @@ func (c *Cache) get(ctx context.Context, s store.Store, manifest ocispec.Descrip
 // use reads the config of a snapshot that is there and whole, and notes the use; the caller holds its lock.
 func (c *Cache) use(name string) (snapshot.Config, error) {
 	cfg, err := c.load(name)
+	if err == nil {
+		err = c.checkSizes(name)
+	}
 	if err != nil {
 		return cfg, err
 	}
@@ -139,6 +143,28 @@ func (c *Cache) load(name string) (cfg snapshot.Config, err error) {
 		return cfg, err
 	}
 	return cfg, json.Unmarshal(b, &cfg)
+}
+
+// checkSizes finds files that were cut off or lost, as by a full disk or a careless hand: CRIU may hang on such.
+func (c *Cache) checkSizes(name string) error {
+	b, err := os.ReadFile(c.path(snapshotsDir, name, sizesFile))
+	if err != nil {
+		return err
+	}
+	var sizes map[string]int64
+	if err := json.Unmarshal(b, &sizes); err != nil {
+		return err
+	}
+	for path, size := range sizes {
+		fi, err := os.Lstat(c.path(snapshotsDir, name, path))
+		if err != nil {
+			return err
+		}
+		if fi.Size() != size {
+			return fmt.Errorf("%s has %d bytes, not %d", path, fi.Size(), size)
+		}
+	}
+	return nil
 }
 
 // removeLeftovers removes what lies in tmp and belongs to nobody: its lock can be had.

@@ -61,7 +61,11 @@ func (c *Cache) fetch(ctx context.Context, s store.Store, manifest ocispec.Descr
 	if err := snapshot.UnpackLayers(ctx, s, m, cfg, dir, nil); err != nil {
 		return err
 	}
-	for file, v := range map[string]any{configFile: cfg, manifestFile: m} {
+	sizes, err := fileSizes(dir)
+	if err != nil {
+		return err
+	}
+	for file, v := range map[string]any{configFile: cfg, manifestFile: m, sizesFile: sizes} {
 		b, err := json.Marshal(v)
 		if err != nil {
 			return err
@@ -86,6 +90,24 @@ func (c *Cache) discard(name string) error {
 		return err
 	}
 	return os.RemoveAll(tmp)
+}
+
+// fileSizes returns the size of every file below dir by its path there.
+func fileSizes(dir string) (map[string]int64, error) {
+	sizes := map[string]int64{}
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		fi, err := d.Info()
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(dir, path)
+		sizes[rel] = fi.Size()
+		return err
+	})
+	return sizes, err
 }
 
 // syncTree makes a directory with all that is in it durable.
