@@ -20,6 +20,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/providerserver"
 	"github.com/hashicorp/terraform-plugin-go/tfprotov6"
 	"github.com/hashicorp/terraform-plugin-testing/helper/resource"
+	"github.com/hashicorp/terraform-plugin-testing/plancheck"
 	"google.golang.org/api/iterator"
 
 	"github.com/criu-docker/criu-docker/shared/engine"
@@ -249,4 +250,17 @@ func (i testImage) containers(ctx context.Context, t *testing.T) []string {
 		names = append(names, fmt.Sprintf("%.12s (%s)", c.ID, c.State))
 	}
 	return names
+}
+
+// planCheck is a plancheck.PlanCheck.
+type planCheck func() error
+
+// CheckPlan implements plancheck.PlanCheck.
+func (f planCheck) CheckPlan(_ context.Context, _ plancheck.CheckPlanRequest, resp *plancheck.CheckPlanResponse) {
+	resp.Error = f()
+}
+
+// afterPlan lets something happen between plan and apply.
+func afterPlan(do func()) plancheck.PlanCheck {
+	return planCheck(func() error { do(); return nil })
 }

@@ -10,6 +10,8 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/providerserver"
 )
 
+//go:generate go tool -C tools tfplugindocs generate --provider-dir .. --provider-name criu --rendered-website-dir ../docs/provider
+
 // address is where Terraform looks for the provider when a configuration asks for "criu-docker/criu".
 const address = "registry.terraform.io/criu-docker/criu"
 

@@ -77,9 +77,9 @@ func TestEverythingIsDescribed(t *testing.T) {
 func checkDescribed(t *testing.T, where string, attributes []*tfprotov6.SchemaAttribute) {
 	for _, a := range attributes {
 		at := where + "." + a.Name
-		if a.Description == "" && a.Name != "timeouts" { // the block is the timeouts module's
+		if a.Description == "" {
 			t.Errorf("%s has no description", at)
-		} else if a.Description != "" && !strings.HasSuffix(a.Description, ".") {
+		} else if !strings.HasSuffix(a.Description, ".") {
 			t.Errorf("%s: description %q is no sentence", at, a.Description)
 		}
 		if a.NestedType != nil {

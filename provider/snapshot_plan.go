@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"reflect"
 
 	"github.com/hashicorp/terraform-plugin-framework/diag"
@@ -9,6 +10,8 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/resource"
 
 	"github.com/criu-docker/criu-docker/shared/build"
+	"github.com/criu-docker/criu-docker/shared/engine"
+	"github.com/criu-docker/criu-docker/shared/snapshot"
 )
 
 // ModifyPlan resolves what the configuration stands for, the image's id and the snapshot's ref, so that the plan shows it
@@ -47,47 +50,60 @@ func (r *snapshotResource) ModifyPlan(ctx context.Context, req resource.ModifyPl
 	resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
 }
 
-// planRef sets the plan's ref, and what is in it, or unknown where that depends on things that are not known yet. While only
-// the engine is unknown an existing snapshot of the same description is left alone: the next plan will see.
+// planRef sets the plan's ref, and what is in it, or unknown where that depends on things that are not known yet.
+//
+// An existing snapshot of the same description is left as it is when the image cannot be resolved, with a warning: it can
+// still be read, and destroyed, where there is no engine or when the image is gone.
 func (r *snapshotResource) planRef(ctx context.Context, plan, state *snapshotModel) diag.Diagnostics {
 	var diags diag.Diagnostics
 	described, err := plan.described(ctx)
-	switch {
-	case err != nil:
+	if err != nil {
 		diags.AddError("Plan Cannot Be Read", err.Error())
 		return diags
-	case !described:
+	}
+	if !described {
 		plan.setUnknownRef()
 		return diags
 	}
 	opts, diags := plan.options(ctx)
+	unchanged := false
+	if state != nil {
+		was, more := state.options(ctx)
+		diags.Append(more...)
+		unchanged = reflect.DeepEqual(was, opts)
+	}
 	if diags.HasError() {
 		return diags
 	}
 	if !r.backends.engineKnown() {
-		if state != nil {
-			was, more := state.options(ctx)
-			diags.Append(more...)
-			if reflect.DeepEqual(was, opts) {
-				return diags
-			}
+		if !unchanged {
+			plan.setUnknownRef()
 		}
-		plan.setUnknownRef()
 		return diags
 	}
+	ref, err := r.resolve(ctx, opts)
+	switch {
+	case err == nil:
+		plan.setRef(ref)
+	case unchanged:
+		diags.AddAttributeWarning(path.Root("image"), "Image Not Resolved",
+			"Whether the image's name stands for another image now cannot be told, so the snapshot is left as it is: "+err.Error())
+	case errors.Is(err, engine.ErrUnreachable):
+		diags.AddError("No Docker Engine", err.Error())
+	default:
+		diags.AddAttributeError(path.Root("image"), "Image Cannot Be Resolved", err.Error())
+	}
+	return diags
+}
+
+// resolve returns the ref that a build would publish to, pulling the image if the engine lacks it.
+func (r *snapshotResource) resolve(ctx context.Context, opts build.Options) (snapshot.Ref, error) {
 	eng, err := r.backends.openEngine(ctx)
 	if err != nil {
-		diags.AddError("No Docker Engine", err.Error())
-		return diags
+		return snapshot.Ref{}, err
 	}
 	defer eng.Close()
-	ref, err := build.Resolve(ctx, eng, opts)
-	if err != nil {
-		diags.AddAttributeError(path.Root("image"), "Image Cannot Be Resolved", err.Error())
-		return diags
-	}
-	plan.setRef(ref)
-	return diags
+	return build.Resolve(ctx, eng, opts)
 }
 
 // frozen lists the attributes that shape a snapshot without being part of its ref, and what a build makes of them. A

@@ -41,9 +41,19 @@ resource "criu_snapshot" "web" {
 `, s.url, image, more)
 }
 
+func attribute(name string) tfjsonpath.Path { return tfjsonpath.New(name) }
+
 // known expects an attribute of the snapshot to have a value after apply.
-func known(attribute string, value knownvalue.Check) statecheck.StateCheck {
-	return statecheck.ExpectKnownValue(web, tfjsonpath.New(attribute), value)
+func known(name string, value knownvalue.Check) statecheck.StateCheck {
+	return statecheck.ExpectKnownValue(web, attribute(name), value)
+}
+
+// note adds an attribute's value after apply to what is compared from step to step.
+func note(c interface {
+	AddStateValue(string, tfjsonpath.Path) statecheck.StateCheck
+}, name string,
+) statecheck.StateCheck {
+	return c.AddStateValue(web, attribute(name))
 }
 
 func matches(expr string) knownvalue.Check { return knownvalue.StringRegexp(regexp.MustCompile(expr)) }
@@ -61,18 +71,17 @@ func TestLifecycle(t *testing.T) {
 	onEachStore(t, func(t *testing.T, s testStore) {
 		img := newImage(t)
 		same := statecheck.CompareValue(compare.ValuesSame())
-		digest := same.AddStateValue(web, tfjsonpath.New("digest"))
 		run(t, resource.TestCase{Steps: []resource.TestStep{
 			{
 				Config: hcl(s, img.tag, `env = { GREETING = "hello" }`),
 				ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{
 					plancheck.ExpectResourceAction(web, plancheck.ResourceActionCreate),
-					plancheck.ExpectKnownValue(web, tfjsonpath.New("image_id"), knownvalue.StringExact(img.id(t))),
-					plancheck.ExpectKnownValue(web, tfjsonpath.New("ref"), matches(`^`+strings.TrimPrefix(img.id(t), "sha256:")+`/[0-9a-f]{16}/amd64$`)),
-					plancheck.ExpectUnknownValue(web, tfjsonpath.New("digest")),
+					plancheck.ExpectKnownValue(web, attribute("image_id"), knownvalue.StringExact(img.id(t))),
+					plancheck.ExpectKnownValue(web, attribute("ref"), matches(`^`+strings.TrimPrefix(img.id(t), "sha256:")+`/[0-9a-f]{16}/amd64$`)),
+					plancheck.ExpectUnknownValue(web, attribute("digest")),
 				}},
 				ConfigStateChecks: []statecheck.StateCheck{
-					digest,
+					note(same, "digest"),
 					known("digest", matches(`^sha256:[0-9a-f]{64}$`)),
 					known("store", knownvalue.StringExact(s.url)),
 					known("architecture", knownvalue.StringExact("amd64")),
@@ -96,7 +105,7 @@ func TestLifecycle(t *testing.T) {
 					checkpoint = { tcp = "close" }
 					timeouts   = { create = "5m" }`),
 				ConfigPlanChecks:  planned(plancheck.ResourceActionUpdate),
-				ConfigStateChecks: []statecheck.StateCheck{digest},
+				ConfigStateChecks: []statecheck.StateCheck{note(same, "digest")},
 			},
 			{
 				ResourceName:      web,
@@ -129,20 +138,19 @@ func TestTagMoved(t *testing.T) {
 		t.Run(lifecycle.name, func(t *testing.T) {
 			onEachStore(t, func(t *testing.T, s testStore) {
 				img := newImage(t)
-				moved := statecheck.CompareValue(compare.ValuesDiffer())
-				ref, digest := moved.AddStateValue(web, tfjsonpath.New("ref")), statecheck.CompareValue(compare.ValuesDiffer()).AddStateValue(web, tfjsonpath.New("digest"))
+				ref, digest := statecheck.CompareValue(compare.ValuesDiffer()), statecheck.CompareValue(compare.ValuesDiffer())
 				var id string
 				run(t, resource.TestCase{Steps: []resource.TestStep{
 					{
 						Config:            hcl(s, img.tag, lifecycle.block),
-						ConfigStateChecks: []statecheck.StateCheck{ref, digest},
+						ConfigStateChecks: []statecheck.StateCheck{note(ref, "ref"), note(digest, "digest")},
 					},
 					{
 						PreConfig:        func() { id = img.move(t) },
 						Config:           hcl(s, img.tag, lifecycle.block),
 						ConfigPlanChecks: planned(lifecycle.action),
 						ConfigStateChecks: []statecheck.StateCheck{
-							ref, digest,
+							note(ref, "ref"), note(digest, "digest"),
 							known("image_id", knownvalue.StringFunc(func(got string) error {
 								if got != id {
 									return fmt.Errorf("image_id = %s, want %s", got, id)
@@ -168,14 +176,13 @@ func TestTagMoved(t *testing.T) {
 func TestReplacedUnderTheSameRef(t *testing.T) {
 	onEachStore(t, func(t *testing.T, s testStore) {
 		img := newImage(t)
-		same := statecheck.CompareValue(compare.ValuesSame()).AddStateValue(web, tfjsonpath.New("ref"))
-		differ := statecheck.CompareValue(compare.ValuesDiffer()).AddStateValue(web, tfjsonpath.New("digest"))
+		ref, digest := statecheck.CompareValue(compare.ValuesSame()), statecheck.CompareValue(compare.ValuesDiffer())
 		first, before := "", "lifecycle {\n create_before_destroy = true\n }\n"
 		var blobs int
 		run(t, resource.TestCase{Steps: []resource.TestStep{
 			{
 				Config:            hcl(s, img.tag, before),
-				ConfigStateChecks: []statecheck.StateCheck{same, differ},
+				ConfigStateChecks: []statecheck.StateCheck{note(ref, "ref"), note(digest, "digest")},
 				Check: func(state *terraform.State) error {
 					first = state.RootModule().Resources[web].Primary.Attributes["digest"]
 					blobs = len(s.objects(t))
@@ -185,7 +192,7 @@ func TestReplacedUnderTheSameRef(t *testing.T) {
 			{
 				Config:            hcl(s, img.tag, before+`warm_up = [{ path = "/", count = 2 }]`),
 				ConfigPlanChecks:  planned(plancheck.ResourceActionCreateBeforeDestroy),
-				ConfigStateChecks: []statecheck.StateCheck{same, differ},
+				ConfigStateChecks: []statecheck.StateCheck{note(ref, "ref"), note(digest, "digest")},
 				Check: func(state *terraform.State) error {
 					if refs := s.refs(t); len(refs) != 1 || refs[0] != state.RootModule().Resources[web].Primary.ID {
 						return fmt.Errorf("%s holds %q", s.url, refs)
@@ -204,7 +211,7 @@ func TestReplacedUnderTheSameRef(t *testing.T) {
 			{
 				Config:            hcl(s, img.tag, `triggers = { schema = "2" }`),
 				ConfigPlanChecks:  planned(plancheck.ResourceActionDestroyBeforeCreate),
-				ConfigStateChecks: []statecheck.StateCheck{same, differ},
+				ConfigStateChecks: []statecheck.StateCheck{note(ref, "ref"), note(digest, "digest")},
 			},
 		}})
 	})

@@ -33,15 +33,7 @@ func (r *snapshotResource) Schema(ctx context.Context, _ resource.SchemaRequest,
 			ElementType: types.StringType,
 			Optional:    true,
 		},
-		"timeouts": timeouts.Attributes(ctx, timeouts.Opts{
-			Create: true,
-			Read:   true,
-			Delete: true,
-			CreateDescription: "How long everything may take from pulling the image to publishing: a duration such as `30m`. Default `" +
-				createTimeout.String() + "`. The boot alone is bounded by `ready.timeout`.",
-			ReadDescription:   "How long looking the snapshot up may take. Default `" + readTimeout.String() + "`.",
-			DeleteDescription: "How long deleting the snapshot may take. Default `" + deleteTimeout.String() + "`.",
-		}),
+		"timeouts": timeoutsAttribute(ctx),
 	}
 	maps.Copy(attributes, computedAttributes())
 	maps.Copy(attributes, runAttributes())
@@ -61,6 +53,23 @@ func (r *snapshotResource) Schema(ctx context.Context, _ resource.SchemaRequest,
 			"credentials, keys. Protect the store like the secrets themselves.",
 		Attributes: attributes,
 	}
+}
+
+func timeoutsAttribute(ctx context.Context) schema.Attribute {
+	attribute := timeouts.Attributes(ctx, timeouts.Opts{
+		Create: true,
+		Read:   true,
+		Delete: true,
+		CreateDescription: "From pulling the image to publishing. Default `" + createTimeout.String() +
+			"`. The boot alone is bounded by `ready.timeout`.",
+		ReadDescription:   "Looking the snapshot up. Default `" + readTimeout.String() + "`.",
+		DeleteDescription: "Deleting the snapshot. Default `" + deleteTimeout.String() + "`.",
+	})
+	if nested, ok := attribute.(schema.SingleNestedAttribute); ok {
+		nested.MarkdownDescription = "How long operations may take: durations such as `90s` or `1h30m`."
+		return nested
+	}
+	return attribute
 }
 
 // computedAttributes are what a published snapshot is known by.
@@ -110,7 +119,7 @@ func computedAttributes() map[string]schema.Attribute {
 			},
 		},
 		"timings": schema.MapAttribute{
-			MarkdownDescription: "How long each step of the build took, in seconds: `boot`, `warmup`, `freeze`, `pack` and others.",
+			MarkdownDescription: "How long each step of the build took, in seconds: `boot`, `warmup`, `freeze` and others.",
 			ElementType:         types.Float64Type,
 			Computed:            true,
 			PlanModifiers:       []planmodifier.Map{mapplanmodifier.UseStateForUnknown()},

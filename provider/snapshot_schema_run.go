@@ -122,7 +122,7 @@ func securityAttributes() map[string]schema.Attribute {
 	}
 	mode := func(description string) schema.Attribute {
 		return schema.StringAttribute{
-			MarkdownDescription: description + " Default: the engine's.",
+			MarkdownDescription: description,
 			Optional:            true,
 			Validators:          []validator.String{stringvalidator.LengthAtLeast(1)},
 		}
@@ -145,11 +145,11 @@ func securityAttributes() map[string]schema.Attribute {
 			"`seccomp=unconfined`; a seccomp profile is given by content: `\"seccomp=${file(\"profile.json\")}\"`.",
 			stringvalidator.LengthAtLeast(1)),
 		"group_add":     set("Further groups of the app's user, by name or number.", stringvalidator.LengthAtLeast(1)),
-		"ipc_mode":      mode("IPC namespace: `private`, `shareable`, `none`, `host` or `container:NAME`."),
-		"pid_mode":      mode("Process namespace: `host` or `container:NAME`; the app's own if not set."),
-		"uts_mode":      mode("Hostname namespace: `host`; the app's own if not set."),
-		"userns_mode":   mode("User namespace: `host`."),
-		"cgroupns_mode": mode("Control group namespace: `private` or `host`."),
+		"ipc_mode":      mode("IPC namespace: `private`, `shareable`, `none`, `host` or `container:NAME`. Default: the engine's."),
+		"pid_mode":      mode("Process namespace: `host` or `container:NAME`. Default: the app's own."),
+		"uts_mode":      mode("Hostname namespace: `host`. Default: the app's own."),
+		"userns_mode":   mode("User namespace: `host`. Default: the engine's."),
+		"cgroupns_mode": mode("Control group namespace: `private` or `host`. Default: the engine's."),
 		"ulimits": schema.MapAttribute{
 			MarkdownDescription: "Resource limits of the app's processes by name, `SOFT[:HARD]`: `{ nofile = \"1024:4096\" }`.",
 			ElementType:         types.StringType,

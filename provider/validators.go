@@ -109,6 +109,8 @@ func checkStoreURL(s string) error {
 		return err
 	case u.Scheme == "":
 		return errors.New("it is a relative path")
+	case u.Scheme == "file" && u.Host == "" && path.IsAbs(u.Path):
+		return nil
 	case u.Scheme != "gs":
 		return fmt.Errorf("there is no store for %s://", u.Scheme)
 	case u.Host == "":
