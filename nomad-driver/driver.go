@@ -22,6 +22,9 @@ import (
 // pluginName is what jobs write as driver = "…".
 const pluginName = "criu-docker"
 
+// pluginBlock is the label of the plugin's block in the agent's configuration: its file's name.
+const pluginBlock = "nomad-driver-criu-docker"
+
 // version is set by the build.
 var version = "0.1.0"
 

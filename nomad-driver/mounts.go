@@ -115,7 +115,7 @@ func hostPath(attr, source string, cfg *drivers.TaskConfig, s settings) (string,
 
 func notEnabled(attr, value string) error {
 	return fmt.Errorf("%s has %q, which is outside the allocation's directory, and this client does not allow that: use a path "+
-		"relative to the task directory, or set volumes { enabled = true } in the configuration of plugin %q", attr, value, pluginName)
+		"relative to the task directory, or set volumes { enabled = true } in the configuration of plugin %q", attr, value, pluginBlock)
 }
 
 // convertMount turns a mount block into the engine's terms.

@@ -72,7 +72,7 @@ func limitPids(host *container.HostConfig, tc *taskConfig, s settings) error {
 	limit := tc.PidsLimit
 	if s.PidsLimit > 0 {
 		if limit > s.PidsLimit || limit < 0 {
-			return fmt.Errorf("pids_limit = %d exceeds the %d that the configuration of plugin %q allows: lower it", limit, s.PidsLimit, pluginName)
+			return fmt.Errorf("pids_limit = %d exceeds the %d that the configuration of plugin %q allows: lower it", limit, s.PidsLimit, pluginBlock)
 		}
 		if limit == 0 {
 			limit = s.PidsLimit

@@ -26,7 +26,7 @@ func secure(host *container.HostConfig, tc *taskConfig, s settings) error {
 		} {
 			if ask.asked {
 				return fmt.Errorf("%s = %s is not allowed on this client: leave it out, or set allow_privileged in the configuration of plugin %q",
-					ask.attr, ask.value, pluginName)
+					ask.attr, ask.value, pluginBlock)
 			}
 		}
 	}
@@ -61,7 +61,7 @@ func capabilityDelta(allowed, add, drop []string) (added, dropped []string, err 
 	wanted = wanted.Union(capabilities.New(add))
 	if refused := allow.Difference(wanted); !refused.Empty() {
 		return nil, nil, fmt.Errorf("cap_add asks for %s, which this client does not allow: leave it out, or add it to allow_caps in the configuration of plugin %q",
-			refused, pluginName)
+			refused, pluginBlock)
 	}
 	return upper(defaults.Difference(wanted)), upper(wanted.Difference(defaults)), nil
 }

@@ -294,13 +294,13 @@ func (tc *taskConfig) plan(s settings) (startPlan, error) {
 			return startPlan{}, err
 		}
 	}
-	if tc.Snapshot.Store != "" && tc.Snapshot.Store != s.Snapshot.Store {
+	if tc.Snapshot.Store != "" && strings.TrimSuffix(tc.Snapshot.Store, "/") != strings.TrimSuffix(s.Snapshot.Store, "/") {
 		allowed := slices.ContainsFunc(s.Snapshot.AllowStores, func(pattern string) bool {
 			return glob.Glob(pattern, tc.Snapshot.Store)
 		})
 		if !allowed {
 			return startPlan{}, fmt.Errorf("snapshot.store = %q is not allowed on this client: leave it out, or add it to "+
-				"snapshot.allow_stores in the configuration of plugin %q", tc.Snapshot.Store, pluginName)
+				"snapshot.allow_stores in the configuration of plugin %q", tc.Snapshot.Store, pluginBlock)
 		}
 		p.store = tc.Snapshot.Store
 	}
