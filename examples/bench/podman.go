@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// podman is Podman with a storage of its own, so that nothing of it stays and nothing that is there is touched.
+type podman struct {
+	dir     string
+	exports map[export]string // files to restore from
+}
+
+// export is one app's checkpoint. The CPUs that a container is confined to are part of it, and a restore can't change
+// them.
+type export struct {
+	app  string
+	cpus int
+}
+
+func newPodman(dir string) (*podman, error) {
+	for _, d := range []string{"root", "run", "networks", "exports"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
+			return nil, err
+		}
+	}
+	return &podman{dir: dir, exports: map[export]string{}}, nil
+}
+
+// load copies an image from `docker save`.
+func (p *podman) load(ctx context.Context, archive io.Reader) error {
+	cmd := p.command(ctx, "load")
+	cmd.Stdin = archive
+	return execute(cmd)
+}
+
+// checkpoint boots an app, freezes it when it answers, and keeps two exports: one as small as Podman makes them, whose
+// size is returned, and one without compression, which is the fastest to restore.
+func (p *podman) checkpoint(ctx context.Context, a app, cpus int) (size int64, err error) {
+	name := fmt.Sprintf("donor-%s-%d", a.name, cpus)
+	addr, err := freeAddress(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, p.remove(ctx, name)) }()
+	err = execute(p.command(ctx, "run", "-d", "--name", name, "--cpuset-cpus", cpuset(cpus),
+		"-p", fmt.Sprintf("%s:%d", addr, a.port), a.image))
+	if err != nil {
+		return 0, err
+	}
+	if err := firstAnswer(ctx, "http://"+addr+a.path); err != nil {
+		return 0, err
+	}
+	small := filepath.Join(p.dir, "exports", name+".tar.zst")
+	fast := filepath.Join(p.dir, "exports", name+".tar")
+	err = execute(p.command(ctx, "container", "checkpoint", "--file-locks", "--leave-running", "--compress", "zstd", "-e", small, name))
+	if err != nil {
+		return 0, err
+	}
+	err = execute(p.command(ctx, "container", "checkpoint", "--file-locks", "--compress", "none", "-e", fast, name))
+	if err != nil {
+		return 0, err
+	}
+	p.exports[export{a.name, cpus}] = fast
+	info, err := os.Stat(small)
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), os.Remove(small)
+}
+
+// start restores an app under a new name and measures until it answers.
+func (p *podman) start(ctx context.Context, a app, cpus int) (_ sample, err error) {
+	name := fmt.Sprintf("clone-%s-%d", a.name, cpus)
+	addr, err := freeAddress(ctx)
+	if err != nil {
+		return sample{}, err
+	}
+	defer func() { err = errors.Join(err, p.remove(ctx, name)) }()
+	begin := time.Now()
+	err = execute(p.command(ctx, "container", "restore", "--file-locks", "-i", p.exports[export{a.name, cpus}], "-n", name,
+		"--publish", fmt.Sprintf("%s:%d", addr, a.port)))
+	if err != nil {
+		return sample{}, err
+	}
+	if err := firstAnswer(ctx, "http://"+addr+a.path); err != nil {
+		return sample{}, err
+	}
+	s := sample{total: time.Since(begin)}
+
+	out, err := p.command(ctx, "inspect", "--format", "{{.State.Pid}}", name).Output()
+	if err != nil {
+		return sample{}, fmt.Errorf("podman inspect %s: %w", name, err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(out)))
+	if err != nil {
+		return sample{}, fmt.Errorf("podman inspect %s: %w", name, err)
+	}
+	return s, checkProcessPinned(pid, cpus)
+}
+
+// remove removes a container, also when ctx has ended.
+func (p *podman) remove(ctx context.Context, name string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
+	defer cancel()
+	return execute(p.command(ctx, "rm", "--force", "--ignore", "--time", "0", name))
+}
+
+// close removes everything, mounts included.
+func (p *podman) close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
+	defer cancel()
+	return execute(p.command(ctx, "system", "reset", "--force"))
+}
+
+func (p *podman) command(ctx context.Context, args ...string) *exec.Cmd {
+	global := []string{
+		"--root", filepath.Join(p.dir, "root"), "--runroot", filepath.Join(p.dir, "run"),
+		"--network-config-dir", filepath.Join(p.dir, "networks"), "--events-backend", "none",
+		// As the engine does it; crun, the default, refuses to run on a machine with both versions of cgroups.
+		"--runtime", "runc", "--cgroup-manager", "cgroupfs",
+	}
+	cmd := exec.CommandContext(ctx, "podman", append(global, args...)...)
+	cmd.Env = append(os.Environ(), "PODMAN_IGNORE_CGROUPSV1_WARNING=1")
+	return cmd
+}
+
+// execute runs a command; its error holds what the command wrote.
+func execute(cmd *exec.Cmd) error {
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
+
+// freeAddress returns a loopback address that nobody listens on.
+func freeAddress(ctx context.Context) (string, error) {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}

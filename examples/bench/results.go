@@ -1,0 +1,186 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/renameio/v2"
+
+	"github.com/criu-docker/criu-docker/shared/criu"
+)
+
+// row is one series, as in bench.json.
+type row struct {
+	App    string  `json:"app"`
+	CPUs   int     `json:"cpus"`
+	Path   string  `json:"path"`
+	N      int     `json:"n"`
+	Median float64 `json:"median_s"`
+	Min    float64 `json:"min_s"`
+	Max    float64 `json:"max_s"`
+}
+
+// size is what one way of keeping a booted app takes, as in bench.json.
+type size struct {
+	App   string `json:"app"`
+	Path  string `json:"path"`
+	Bytes int64  `json:"bytes"`
+}
+
+// What size.Path may be.
+const (
+	sizeMemory   = "memory"        // CRIU's page images
+	sizeSnapshot = "snapshot"      // as it lies in the store
+	sizePodman   = "podman_export" // podman container checkpoint -e --compress zstd
+	sizeTarGzip  = "tar_gz"        // tar cz of CRIU's images, as in 2019
+)
+
+// results are what one run measured.
+type results struct {
+	Rows  []row  `json:"rows"`
+	Sizes []size `json:"sizes"`
+
+	machine  []string                 // what it was measured on
+	download map[series]time.Duration // median
+	rss      map[series]int64         // median, bytes
+}
+
+func (b *bench) report(ctx context.Context) (*results, error) {
+	machine, err := b.machine(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r := &results{Sizes: b.sizes, machine: machine, download: map[series]time.Duration{}, rss: map[series]int64{}}
+	for key, samples := range b.samples {
+		totals := seconds(samples)
+		r.Rows = append(r.Rows, row{
+			App: key.app, CPUs: key.cpus, Path: key.path, N: len(samples),
+			Median: median(totals), Min: slices.Min(totals), Max: slices.Max(totals),
+		})
+		var fetches []time.Duration
+		var memory []int64
+		for _, s := range samples {
+			fetches, memory = append(fetches, s.fetch), append(memory, s.rss)
+		}
+		r.download[key], r.rss[key] = median(fetches), median(memory)
+	}
+	slices.SortFunc(r.Rows, func(x, y row) int {
+		return cmp.Or(cmp.Compare(x.App, y.App), cmp.Compare(x.CPUs, y.CPUs), cmp.Compare(x.Path, y.Path))
+	})
+	return r, nil
+}
+
+// machine describes what was measured on, a fact a line.
+func (b *bench) machine(ctx context.Context) ([]string, error) {
+	host, err := criu.HostInfo(ctx)
+	if err != nil {
+		return nil, err
+	}
+	info, err := b.eng.Client.Info(ctx)
+	if err != nil {
+		return nil, err
+	}
+	server, err := b.eng.Client.ServerVersion(ctx)
+	if err != nil {
+		return nil, err
+	}
+	software := []string{"Docker " + server.Version}
+	for _, part := range server.Components {
+		if part.Name == "containerd" || part.Name == "runc" {
+			software = append(software, part.Name+" "+part.Version)
+		}
+	}
+	facts := []string{
+		fmt.Sprintf("%s, %d CPUs, %.0f GiB", host.CPUModel, runtime.NumCPU(), float64(info.MemTotal)/(1<<30)),
+		"Linux " + host.Kernel,
+		strings.Join(append(software, "CRIU "+host.CRIU), ", "),
+	}
+	if b.podman != nil {
+		out, err := b.podman.command(ctx, "info", "--format", "Podman {{.Version.Version}}, {{.Host.OCIRuntime.Name}}").Output()
+		if err != nil {
+			return nil, fmt.Errorf("podman info: %w", err)
+		}
+		facts = append(facts, strings.TrimSpace(string(out)))
+	}
+	return facts, nil
+}
+
+// write puts bench.json, bench.md and bench.svg into dir.
+func (r *results) write(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("results: %w", err)
+	}
+	encoded, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return fmt.Errorf("results: %w", err)
+	}
+	page, err := r.page()
+	if err != nil {
+		return fmt.Errorf("results: %w", err)
+	}
+	picture, err := r.chart()
+	if err != nil {
+		return fmt.Errorf("chart: %w", err)
+	}
+	for name, content := range map[string][]byte{
+		"bench.json": append(encoded, '\n'), "bench.md": page, "bench.svg": picture,
+	} {
+		if err := renameio.WriteFile(filepath.Join(dir, name), content, 0o644); err != nil {
+			return fmt.Errorf("results: %w", err)
+		}
+	}
+	return nil
+}
+
+// median returns the median start in seconds of a series; ok is false if it was not measured.
+func (r *results) median(app string, cpus int, path string) (s float64, ok bool) {
+	for _, row := range r.Rows {
+		if row.App == app && row.CPUs == cpus && row.Path == path {
+			return row.Median, true
+		}
+	}
+	return 0, false
+}
+
+func (r *results) bytes(app, path string) (n int64, ok bool) {
+	for _, s := range r.Sizes {
+		if s.App == app && s.Path == path {
+			return s.Bytes, true
+		}
+	}
+	return 0, false
+}
+
+// measured lists the apps and numbers of CPUs that were measured, without the floor.
+func (r *results) measured() []series {
+	var list []series
+	for _, row := range r.Rows {
+		if row.Path == pathCold {
+			list = append(list, series{app: row.App, cpus: row.CPUs})
+		}
+	}
+	return list
+}
+
+func seconds(samples []sample) []float64 {
+	var list []float64
+	for _, s := range samples {
+		list = append(list, s.total.Seconds())
+	}
+	return list
+}
+
+// median returns the middle of a list that is not empty, or the mean of the two that share the middle.
+func median[T time.Duration | int64 | float64](list []T) T {
+	list = slices.Sorted(slices.Values(list))
+	n := len(list)
+	return (list[(n-1)/2] + list[n/2]) / 2
+}
