@@ -37,7 +37,7 @@ type imageConfig struct {
 	StopSignal   string              `json:"StopSignal,omitempty"`
 }
 
-func images() []image { return []image{tinyImage(), pauseImage(), redmineImage()} }
+func images() []image { return []image{tinyImage(), pauseImage(), redmineImage(), fatAppImage()} }
 
 func imageNames() []string {
 	var names []string

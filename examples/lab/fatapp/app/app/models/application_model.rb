@@ -1,0 +1,5 @@
+class ApplicationModel
+  include ActiveModel::Model
+  include ActiveModel::Attributes
+  include ActiveModel::Validations
+end

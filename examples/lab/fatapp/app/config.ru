@@ -1,0 +1,4 @@
+require_relative "config/application"
+
+FatApp::Application.initialize!
+run FatApp::Application
