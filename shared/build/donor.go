@@ -62,7 +62,7 @@ func (d *donor) boot(ctx context.Context, spec engine.Spec) error {
 	}
 	addr, err := d.address(ctx)
 	if err != nil {
-		return err
+		return d.withOutput(err)
 	}
 	if err := d.opts.Ready.wait(ctx, d.eng, id, addr); err != nil {
 		return d.withOutput(err)
@@ -127,13 +127,17 @@ func (d *donor) freeze(ctx context.Context, cfg snapshot.Config) (snapshot.Sourc
 	return src, nil
 }
 
-// address returns where the host reaches the donor, and notes its hostname; "" if it has no network.
+// address returns where the host reaches the donor, and notes its hostname; "" if it has no network. A donor that has
+// ended already is ErrNotReady.
 func (d *donor) address(ctx context.Context) (string, error) {
 	c, err := d.eng.Client.ContainerInspect(ctx, d.id)
 	if err != nil {
 		return "", err
 	}
 	d.hostname = c.Config.Hostname
+	if !c.State.Running {
+		return "", fmt.Errorf("%w: it ended with exit code %d", ErrNotReady, c.State.ExitCode)
+	}
 	if c.HostConfig.NetworkMode.IsHost() {
 		return "127.0.0.1", nil
 	}

@@ -27,8 +27,9 @@ import (
 )
 
 const (
-	tiny   = "tiny:lab"
-	runDir = ociruntime.RunDir(ociruntime.DefaultRunDir)
+	tiny    = "tiny:lab"    // busybox httpd on port 80
+	redmine = "redmine:lab" // Ruby, SQLite, puma on port 3000
+	runDir  = ociruntime.RunDir(ociruntime.DefaultRunDir)
 )
 
 // lab is one test's engine, store, cache and containers.
@@ -39,6 +40,7 @@ type lab struct {
 	store store.Store
 	cache *cache.Cache
 	label string
+	dir   string // store/ and cache/
 }
 
 // newLab removes at the end whatever containers the test made, and fails it if the core left anything else of them.
@@ -60,15 +62,13 @@ func newLab(t *testing.T) *lab {
 	c, err := cache.Open(dir+"/cache", 0)
 	require.NoError(t, err)
 
-	l := &lab{T: t, ctx: ctx, eng: eng, store: s, cache: c, label: "e2e=" + t.Name()}
+	l := &lab{T: t, ctx: ctx, eng: eng, store: s, cache: c, label: "e2e=" + t.Name(), dir: dir}
 	t.Cleanup(l.removeContainers)
 	return l
 }
 
 func (l *lab) removeContainers() {
-	list, err := l.eng.Client.ContainerList(context.Background(), container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", l.label))})
-	require.NoError(l, err)
-	for _, c := range list {
+	for _, c := range l.containers() {
 		require.NoError(l, restore.Remove(context.Background(), l.eng, l.cache, c.ID))
 		require.NoFileExists(l, ociruntime.DefaultRunDir+"/requests/"+c.ID+".json")
 		require.NoDirExists(l, ociruntime.DefaultRunDir+"/containers/"+c.ID)
@@ -77,6 +77,14 @@ func (l *lab) removeContainers() {
 	clones, err := l.cache.Clones()
 	require.NoError(l, err)
 	require.Empty(l, clones)
+}
+
+// containers lists what the test has made and not removed.
+func (l *lab) containers() []container.Summary {
+	l.Helper()
+	list, err := l.eng.Client.ContainerList(context.Background(), container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", l.label))})
+	require.NoError(l, err)
+	return list
 }
 
 // spec is a container of image with a command ("" takes the image's) run by sh.

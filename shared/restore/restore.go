@@ -69,4 +69,3 @@ type Result struct {
 	Steps       []Event
 	Report      ociruntime.Report // what the runtime did; empty when cold
 }
-
