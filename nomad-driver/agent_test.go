@@ -53,7 +53,7 @@ func startCluster(t *testing.T) *cluster {
 	t.Helper()
 	c := &cluster{t: t, dir: t.TempDir()}
 	c.store = filepath.Join(c.dir, "store")
-	require.NoError(t, os.Chmod(c.dir, 0o755)) //nolint:gosec // tasks of any user pass through it
+	require.NoError(t, os.Chmod(c.dir, 0o755))
 	for range numPorts {
 		c.ports = append(c.ports, freePort(t))
 	}
@@ -262,7 +262,7 @@ func (c *cluster) agent(config string) *exec.Cmd {
 	out, err := os.OpenFile(logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	require.NoError(c.t, err)
 	defer out.Close()
-	cmd := exec.Command("nomad", "agent", "-log-level", "debug", "-config", filepath.Join(c.dir, config)) //nolint:noctx // ended by the clean-up
+	cmd := exec.Command("nomad", "agent", "-log-level", "debug", "-config", filepath.Join(c.dir, config))
 	cmd.Stdout, cmd.Stderr = out, out
 	require.NoError(c.t, cmd.Start())
 	c.t.Cleanup(func() {
@@ -278,7 +278,7 @@ func (c *cluster) agent(config string) *exec.Cmd {
 
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // local
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer l.Close()
 	return l.Addr().(*net.TCPAddr).Port

@@ -360,7 +360,7 @@ func requireServes(t *testing.T, url string) string {
 	t.Helper()
 	var body []byte
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
-		resp, err := http.Get(url) //nolint:noctx // bounded by the test's patience
+		resp, err := http.Get(url)
 		require.NoError(c, err)
 		defer resp.Body.Close()
 		body, err = io.ReadAll(resp.Body)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -25,7 +26,7 @@ func TestNomad(t *testing.T) {
 	c := startCluster(t)
 	ref := publishCounter(t, eng, c.store)
 
-	t.Run("hot and cold", func(t *testing.T) { testHotAndCold(t, c, eng, ref) })
+	t.Run("hot and cold", func(t *testing.T) { testHotAndCold(t, c, ref) })
 	t.Run("agent crash", func(t *testing.T) { testAgentCrash(t, c, eng) })
 	t.Run("plugin crash", func(t *testing.T) { testPluginCrash(t, c, eng) })
 	t.Run("restart after failure", func(t *testing.T) { testRestartAfterFailure(t, c) })
@@ -80,11 +81,11 @@ func serve(t *testing.T, c *cluster, alloc *api.Allocation) {
 	t.Helper()
 	c.exec(alloc, "echo -n "+alloc.ID+" > /local/index.html")
 	port := alloc.AllocatedResources.Shared.Ports[0]
-	require.Equal(t, alloc.ID, requireServes(t, fmt.Sprintf("http://%s:%d/", port.HostIP, port.Value)))
+	require.Equal(t, alloc.ID, requireServes(t, "http://"+net.JoinHostPort(port.HostIP, fmt.Sprint(port.Value))+"/"))
 }
 
 // Allocations come from the snapshot or boot cold, as their policy says; the events say which, and each is its own.
-func testHotAndCold(t *testing.T, c *cluster, eng *engine.Engine, ref string) {
+func testHotAndCold(t *testing.T, c *cluster, ref string) {
 	allocs := c.run(job("hot-and-cold", 2, 1, ""))
 	hostnames := map[string]bool{}
 	for _, alloc := range allocs {
@@ -149,7 +150,7 @@ func testPluginCrash(t *testing.T, c *cluster, eng *engine.Engine) {
 }
 
 // requireSameTask checks that a task still runs in the same container, and that Nomad reads its logs and works with it.
-func requireSameTask(t *testing.T, c *cluster, eng *engine.Engine, alloc *api.Allocation, container string) {
+func requireSameTask(t *testing.T, c *cluster, eng *engine.Engine, alloc *api.Allocation, before string) {
 	t.Helper()
 	c.eventually(func(t *assert.CollectT) { // the agent restores its tasks in the background
 		code, err := c.connect(clientHTTP).Allocations().Exec(context.Background(), alloc, "app", false,
@@ -162,7 +163,7 @@ func requireSameTask(t *testing.T, c *cluster, eng *engine.Engine, alloc *api.Al
 		require.NoError(t, err)
 		require.Regexp(t, `^(count \d+\n)+$`, out)
 	})
-	require.Equal(t, container, containerOf(t, eng, alloc))
+	require.Equal(t, before, containerOf(t, eng, alloc))
 	alloc = c.refresh(alloc)
 	require.Equal(t, "running", alloc.ClientStatus)
 	require.Zero(t, alloc.TaskStates["app"].Restarts)

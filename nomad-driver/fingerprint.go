@@ -102,7 +102,7 @@ const minDocker = "28.0.0"
 // checkNode tells whether this node can restore containers.
 func checkNode(ctx context.Context, info system.Info, set func(name string, value *structs.Attribute)) error {
 	if criu.Older(info.ServerVersion, minDocker) {
-		return fmt.Errorf("Docker Engine %s is too old: install %s or later", info.ServerVersion, minDocker)
+		return fmt.Errorf("version %s of Docker Engine is too old: install %s or later", info.ServerVersion, minDocker)
 	}
 	runtime, ok := info.Runtimes[engine.RuntimeName]
 	set(".runtime", structs.NewBoolAttribute(ok))

@@ -60,7 +60,7 @@ func (b *testbed) restart() {
 	ctx, cancel := context.WithCancel(context.Background())
 	d := NewDriver(ctx, hclog.New(&hclog.LoggerOptions{Level: hclog.Debug, Output: testWriter{b.t}}))
 	if b.DriverHarness != nil {
-		b.DriverHarness.Kill()
+		b.Kill()
 	}
 	b.driver, b.DriverHarness = d, testutils.NewDriverHarness(b.t, d)
 	b.t.Cleanup(cancel)

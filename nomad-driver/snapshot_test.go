@@ -77,7 +77,7 @@ func TestHotStart(t *testing.T) {
 		tasks = append(tasks, cfg)
 	}
 	for i, cfg := range tasks {
-		require.NoError(t, os.WriteFile(filepath.Join(cfg.TaskDir().LocalDir, "index.html"), []byte(cfg.ID), 0o644)) //nolint:gosec // for the container's user
+		require.NoError(t, os.WriteFile(filepath.Join(cfg.TaskDir().LocalDir, "index.html"), []byte(cfg.ID), 0o644))
 		require.Equal(t, cfg.ID, requireServes(t, fmt.Sprintf("http://127.0.0.1:%d/", 28100+i)))
 		require.Equal(t, "web-"+cfg.AllocID[:8], b.exec(cfg.ID, "hostname"))
 		require.Contains(t, b.exec(cfg.ID, "cat /local/criu-docker.env"), "NOMAD_TASK_DIR='/local'")

@@ -102,7 +102,7 @@ func directory(t *testing.T) testStore {
 }
 
 // bucketPrefix is a part of the lab's bucket. The lab exports STORAGE_EMULATOR_HOST.
-func bucketPrefix(t *testing.T) testStore {
+func bucketPrefix(*testing.T) testStore {
 	prefix := "provider-test/" + unique() + "/"
 	return testStore{name: "bucket", url: "gs://" + bucket + "/" + strings.TrimSuffix(prefix, "/"), objects: func(t *testing.T) []string {
 		t.Helper()

@@ -33,7 +33,7 @@ func (v stringCheck) Description(context.Context) string { return "value must be
 
 func (v stringCheck) MarkdownDescription(ctx context.Context) string { return v.Description(ctx) }
 
-func (v stringCheck) ValidateString(ctx context.Context, req validator.StringRequest, resp *validator.StringResponse) {
+func (v stringCheck) ValidateString(_ context.Context, req validator.StringRequest, resp *validator.StringResponse) {
 	if req.ConfigValue.IsNull() || req.ConfigValue.IsUnknown() {
 		return
 	}

@@ -79,7 +79,7 @@ func (b *bench) prepare(ctx context.Context) (err error) {
 		if b.podman != nil {
 			slog.Info("making Podman's exports", "app", a.name)
 			if err := b.export(ctx, a); err != nil {
-				return fmt.Errorf("Podman's export of %s: %w", a.name, err)
+				return fmt.Errorf("export by Podman of %s: %w", a.name, err)
 			}
 		}
 	}

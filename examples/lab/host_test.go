@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -206,8 +207,9 @@ func TestExec(t *testing.T) {
 	l.up(t)
 	t.Run("exit code", func(t *testing.T) {
 		err := l.command("exec", "--", "sh", "-c", "exit 7").Run()
-		if code := err.(*exec.ExitError).ExitCode(); code != 7 {
-			t.Errorf("exit code %d, want 7", code)
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) || exit.ExitCode() != 7 {
+			t.Errorf("%v, want exit code 7", err)
 		}
 	})
 	t.Run("streams", func(t *testing.T) {

@@ -65,7 +65,7 @@ func (n *Node) install(files []string) error {
 		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
 			return fmt.Errorf("install %s in node %s: %w", f, n.Name, err)
 		}
-		if err := copyFile(f, filepath.Join(root, dir, name), 0o755); err != nil {
+		if err := copyProgram(f, filepath.Join(root, dir, name)); err != nil {
 			return fmt.Errorf("install in node %s: %w", n.Name, err)
 		}
 		for _, link := range binaryLinks[name] {

@@ -76,7 +76,7 @@ func (l *Lab) ensureSwitch() (int, error) {
 		return pid, nil
 	}
 	program := filepath.Join(l.Dir, "lab-switch")
-	if err := copyFile("/proc/self/exe", program, 0o755); err != nil {
+	if err := copyProgram("/proc/self/exe", program); err != nil {
 		return 0, err
 	}
 	cmd := exec.Command(program, "switch")

@@ -122,7 +122,7 @@ func (n *Node) waitFor(ctx context.Context, died <-chan error) error {
 		}
 		select {
 		case exit := <-died:
-			return fmt.Errorf("init of node %s ended (%v); %s", n.Name, exit, n.logTail("init"))
+			return fmt.Errorf("init of node %s ended: %w; %s", n.Name, exit, n.logTail("init"))
 		case <-ctx.Done():
 			return fmt.Errorf("init of node %s does not answer: %w; %s", n.Name, err, n.logTail("init"))
 		case <-time.After(20 * time.Millisecond):
@@ -155,7 +155,7 @@ func (n *Node) prepare(spec nodeSpec) error {
 		return err
 	}
 	// A copy, because go run deletes its binary, and because a rebuild must not change a running node.
-	return copyFile("/proc/self/exe", filepath.Join(n.Dir, "bin", "lab"), 0o755)
+	return copyProgram("/proc/self/exe", filepath.Join(n.Dir, "bin", "lab"))
 }
 
 // ensureServices makes the node run exactly these services, leaving alone those that run as they should, and returns
@@ -261,15 +261,15 @@ func writeJSON(path string, v any) error {
 	return os.Rename(tmp, path)
 }
 
-// copyFile replaces target in one step, so that it may be a program that runs at the moment.
-func copyFile(source, target string, mode os.FileMode) error {
+// copyProgram replaces target in one step, for it may be running at the moment.
+func copyProgram(source, target string) error {
 	in, err := os.Open(source)
 	if err != nil {
 		return fmt.Errorf("copy: %w", err)
 	}
 	defer in.Close()
 	tmp := target + ".tmp" + strconv.Itoa(os.Getpid())
-	out, err := os.OpenFile(tmp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, mode)
+	out, err := os.OpenFile(tmp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o755)
 	if err != nil {
 		return fmt.Errorf("copy %s: %w", source, err)
 	}

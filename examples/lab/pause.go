@@ -33,7 +33,7 @@ func installBusybox(ctx context.Context, lab *Lab, dir string, names ...string) 
 			return fmt.Errorf("image root: %w", err)
 		}
 	}
-	if err := copyFile(filepath.Join(rootfs, "usr/bin/busybox"), filepath.Join(dir, "bin/busybox"), 0o755); err != nil {
+	if err := copyProgram(filepath.Join(rootfs, "usr/bin/busybox"), filepath.Join(dir, "bin/busybox")); err != nil {
 		return err
 	}
 	for _, name := range names {

@@ -46,7 +46,6 @@ func (p Probe) wait(ctx context.Context, eng *engine.Engine, id, addr string) er
 		return err
 	case status := <-exited:
 		cancel()
-		<-ready
 		return fmt.Errorf("%w: it ended with exit code %d", ErrNotReady, status.StatusCode)
 	case err := <-failed:
 		cancel()

@@ -82,9 +82,12 @@ func (w *workDir) lock() (bool, error) {
 		}
 		return false, fmt.Errorf("lock %s: %w", w.dir, err)
 	}
-	if _, err := os.Stat(w.dir); err != nil { // removed by the holder before us
+	if _, err := os.Stat(w.dir); errors.Is(err, os.ErrNotExist) { // removed by the holder before us
 		f.Close()
 		return false, nil
+	} else if err != nil {
+		f.Close()
+		return false, err
 	}
 	w.held = f
 	return true, nil

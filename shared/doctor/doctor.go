@@ -15,8 +15,9 @@ import (
 // Status is the outcome of one check.
 type Status string
 
+// The outcomes.
 const (
-	OK   Status = "ok"
+	OK   Status = "ok"   // as it should be
 	Warn Status = "warn" // works, but slower, or not for every app
 	Fail Status = "fail" // does not work
 )

@@ -129,9 +129,9 @@ func mounts(spec Spec) ([]snapshot.Mount, error) {
 }
 
 // mergeMounts lets a mount of the request replace the image's volume at the same place, and sorts.
-func mergeMounts(image, request []snapshot.Mount) []snapshot.Mount {
+func mergeMounts(fromImage, fromRequest []snapshot.Mount) []snapshot.Mount {
 	byDest := map[string]snapshot.Mount{}
-	for _, m := range slices.Concat(image, request) {
+	for _, m := range slices.Concat(fromImage, fromRequest) {
 		byDest[m.Destination] = m
 	}
 	var merged []snapshot.Mount

@@ -40,7 +40,7 @@ func Main(args []string) int {
 	case "hook":
 		err = hook(inv.id)
 	case "supervise":
-		err = supervise(inv)
+		supervise(inv)
 	case "create", "start", "kill", "delete", "checkpoint":
 		req, found, rerr := c.request()
 		switch {

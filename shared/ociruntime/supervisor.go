@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
-	"strings"
 	"syscall"
 	"time"
 
@@ -28,18 +27,16 @@ type answer struct {
 }
 
 // supervise runs the restore of one clone, from create to the end of start, and is gone then.
-func supervise(inv invocation) error {
+func supervise(inv invocation) {
 	// runc dies with the thread that started it (Pdeathsig), so this goroutine keeps its own.
 	runtime.LockOSThread()
 	c := container{run: DefaultRunDir, id: inv.id}
 	ready := os.NewFile(readyFd, "ready")
 	unix.CloseOnExec(readyFd)
 
-	err := c.superviseUntilHook(inv, ready)
-	if err != nil {
-		_ = json.NewEncoder(ready).Encode(readyMessage{Error: err.Error()})
+	if err := c.superviseUntilHook(inv, ready); err != nil {
+		_ = json.NewEncoder(ready).Encode(readyMessage{Error: err.Error()}) // create reports it
 	}
-	return nil // create has reported it
 }
 
 func (c container) superviseUntilHook(inv invocation, ready *os.File) error {
@@ -57,7 +54,7 @@ func (c container) superviseUntilHook(inv invocation, ready *os.File) error {
 	}
 	defer l.Close()
 
-	s := &supervision{container: c, timeline: newTimeline(), timeout: timeout, calls: make(chan call), runcExited: make(chan error, 1)}
+	s := &supervision{container: c, timeline: newTimeline(), timeout: timeout, calls: make(chan call), runcExited: make(chan struct{})}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go s.accept(ctx, l)
@@ -85,8 +82,8 @@ type supervision struct {
 	timeout    time.Duration
 	calls      chan call
 	runc       *exec.Cmd
-	runcStderr strings.Builder
-	runcExited chan error
+	runcExited chan struct{} // closed when runc has ended, with runcErr
+	runcErr    error
 	task       int // pidfd of the clone's first task, once there is one
 }
 
@@ -153,7 +150,10 @@ func (s *supervision) startRestore(inv invocation, req Request) error {
 		return fmt.Errorf("start runc restore: %w", err)
 	}
 	s.runc = cmd
-	go func() { s.runcExited <- cmd.Wait() }()
+	go func() {
+		s.runcErr = cmd.Wait()
+		close(s.runcExited)
+	}()
 	return nil
 }
 
@@ -179,9 +179,8 @@ func (s *supervision) awaitHook() (call, error) {
 				return k, err
 			}
 			return k, nil
-		case err := <-s.runcExited:
-			s.runcExited <- err
-			return call{}, s.explainExit(err)
+		case <-s.runcExited:
+			return call{}, s.explainExit()
 		case <-deadline.C:
 			return call{}, fmt.Errorf("the restore did not begin within %s", s.timeout)
 		}
@@ -206,9 +205,8 @@ func (s *supervision) awaitStart(hook call) {
 			default:
 				k.reply(fmt.Errorf("unknown command %q", k.Command))
 			}
-		case err := <-s.runcExited:
-			s.runcExited <- err
-			_ = s.fail(s.explainExit(err)) // start finds it in the report
+		case <-s.runcExited:
+			_ = s.fail(s.explainExit()) // start finds it in the report
 			return
 		}
 	}
@@ -218,10 +216,9 @@ func (s *supervision) awaitStart(hook call) {
 func (s *supervision) release(hook call) error {
 	hook.reply(nil)
 	select {
-	case err := <-s.runcExited:
-		s.runcExited <- err
-		if err != nil {
-			return s.fail(s.explainExit(err))
+	case <-s.runcExited:
+		if s.runcErr != nil {
+			return s.fail(s.explainExit())
 		}
 		s.timeline.done("memory")
 		return s.addSteps(s.timeline.steps)
@@ -248,7 +245,8 @@ func (s *supervision) fail(err error) error {
 	return err
 }
 
-func (s *supervision) explainExit(err error) error {
+func (s *supervision) explainExit() error {
+	err := s.runcErr
 	if err == nil {
 		err = errors.New("runc restore ended before the clone was released")
 	}

@@ -123,10 +123,10 @@ func TestInstallWithoutDaemon(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			real, link := filepath.Join(dir, "real.json"), filepath.Join(dir, "daemon.json")
+			target, link := filepath.Join(dir, "real.json"), filepath.Join(dir, "daemon.json")
 			if before != "" {
-				require.NoError(t, os.WriteFile(real, []byte(before), 0o604))
-				require.NoError(t, os.Symlink(real, link))
+				require.NoError(t, os.WriteFile(target, []byte(before), 0o604))
+				require.NoError(t, os.Symlink(target, link))
 			}
 			opts := Options{
 				Host: "unix://" + filepath.Join(dir, "none.sock"), DaemonJSON: link,
@@ -148,13 +148,13 @@ func TestInstallWithoutDaemon(t *testing.T) {
 				require.NoFileExists(t, link)
 				return
 			}
-			content, err := os.ReadFile(real)
+			content, err := os.ReadFile(target)
 			require.NoError(t, err)
 			require.Equal(t, before, string(content))
 			info, err := os.Lstat(link)
 			require.NoError(t, err)
 			require.NotZero(t, info.Mode()&os.ModeSymlink, "the link is still one")
-			info, err = os.Stat(real)
+			info, err = os.Stat(target)
 			require.NoError(t, err)
 			require.Equal(t, os.FileMode(0o604), info.Mode())
 		})

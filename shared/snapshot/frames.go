@@ -48,7 +48,7 @@ func packFrame(ctx context.Context, dst BlobWriter, dir string, f frame) (ocispe
 	defer src.Close()
 	b := raw.b[:f.length]
 	if _, err := src.ReadAt(b, f.offset); err != nil {
-		if err == io.EOF { //nolint:errorlint // io.ReaderAt's contract
+		if err == io.EOF {
 			err = io.ErrUnexpectedEOF
 		}
 		return ocispec.Descriptor{}, fmt.Errorf("pages: reading %d bytes of %s at %d: %w", f.length, src.Name(), f.offset, err)

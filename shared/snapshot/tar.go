@@ -129,7 +129,7 @@ func readFilesLayer(ctx context.Context, src BlobReader, layer ocispec.Descripto
 		tr := tar.NewReader(r)
 		for {
 			h, err := tr.Next()
-			if err == io.EOF { //nolint:errorlint // io.Reader's contract
+			if err == io.EOF {
 				break
 			}
 			if err != nil {
@@ -272,7 +272,7 @@ type errKeeper struct {
 
 func (e *errKeeper) Read(p []byte) (int, error) {
 	n, err := e.r.Read(p)
-	if err != nil && err != io.EOF { //nolint:errorlint // io.Reader's contract
+	if err != nil && err != io.EOF {
 		e.err = err
 	}
 	return n, err

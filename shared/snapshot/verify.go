@@ -34,7 +34,7 @@ func (v *verifier) Read(p []byte) (int, error) {
 		return 0, fmt.Errorf("%w: %s is longer than the %d bytes that it should have", ErrCorrupt, v.desc.Digest, v.desc.Size)
 	}
 	v.digester.Hash().Write(p[:n])
-	if err != io.EOF { //nolint:errorlint // io.Reader's contract
+	if err != io.EOF {
 		return n, err
 	}
 	if v.n < v.desc.Size {

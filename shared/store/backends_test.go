@@ -156,10 +156,10 @@ func (p *gcsPlace) overwrite(t *testing.T, key string, b []byte) {
 
 func (p *gcsPlace) keys(t *testing.T) []string {
 	t.Helper()
-	objects, _, err := p.server.ListObjects(testBucket, "", "", false)
+	objects, err := p.server.ListObjectsWithOptionsPaginated(testBucket, fakestorage.ListOptions{})
 	require.NoError(t, err)
 	var keys []string
-	for _, o := range objects {
+	for _, o := range objects.Objects {
 		keys = append(keys, strings.TrimPrefix(o.Name, testPrefix+"/"))
 	}
 	return keys

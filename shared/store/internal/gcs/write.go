@@ -104,7 +104,7 @@ type errKeeper struct {
 
 func (e *errKeeper) Read(p []byte) (int, error) {
 	n, err := e.r.Read(p)
-	if err != nil && err != io.EOF { //nolint:errorlint // io.Reader's contract
+	if err != nil && err != io.EOF {
 		e.err = err
 	}
 	return n, err
