@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/pkg/stdcopy"
 
 	"github.com/criu-docker/criu-docker/shared/engine"
 )
@@ -24,7 +23,12 @@ const (
 	defaultTimeout  = 5 * time.Minute
 	// attemptTimeout bounds one attempt of a probe, and one warm-up request.
 	attemptTimeout = 30 * time.Second
+	// longestLine is how much of the donor's output a log probe looks at as one line.
+	longestLine = 1 << 20
 )
+
+// errOutputEnded means that no line of output matched, and that there will be no more.
+var errOutputEnded = fmt.Errorf("%w: its output ended", ErrNotReady)
 
 // wait returns when the donor is ready; ErrNotReady when its time is over or it has ended.
 func (p Probe) wait(ctx context.Context, eng *engine.Engine, id, addr string) error {
@@ -37,22 +41,36 @@ func (p Probe) wait(ctx context.Context, eng *engine.Engine, id, addr string) er
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("%w within %s", ErrNotReady, timeout))
 	defer cancel()
+	var pollErr error
+	polled := make(chan struct{})
+	go func() {
+		pollErr = p.poll(ctx, eng, id, addr)
+		close(polled)
+	}()
+	defer func() {
+		cancel()
+		<-polled
+	}()
+
 	// Either the probe succeeds or the donor ends; whichever is first.
 	exited, failed := eng.Client.ContainerWait(ctx, id, container.WaitConditionNotRunning)
-	ready := make(chan error, 1)
-	go func() { ready <- p.poll(ctx, eng, id, addr) }()
-	select {
-	case err := <-ready:
-		return err
-	case status := <-exited:
-		cancel()
-		return fmt.Errorf("%w: it ended with exit code %d", ErrNotReady, status.StatusCode)
-	case err := <-failed:
-		cancel()
-		if rerr := <-ready; rerr == nil || errors.Is(rerr, ErrNotReady) {
-			return rerr
+	for answered := polled; ; {
+		select {
+		case <-answered:
+			if !errors.Is(pollErr, errOutputEnded) {
+				return pollErr
+			}
+			answered = nil // the donor ends as well, and its exit code says more
+		case status := <-exited:
+			return fmt.Errorf("%w: it ended with exit code %d", ErrNotReady, status.StatusCode)
+		case err := <-failed:
+			cancel()
+			<-polled
+			if pollErr == nil || errors.Is(pollErr, ErrNotReady) {
+				return pollErr
+			}
+			return fmt.Errorf("wait for the donor: %w", err)
 		}
-		return fmt.Errorf("wait for the donor: %w", err)
 	}
 }
 
@@ -104,27 +122,26 @@ func (p Probe) follow(ctx context.Context, eng *engine.Engine, id string) error 
 	if err != nil {
 		return err
 	}
-	body, err := eng.Client.ContainerLogs(ctx, id, container.LogsOptions{ShowStdout: true, ShowStderr: true, Follow: true})
+	out, err := eng.Output(ctx, id, container.LogsOptions{Follow: true})
 	if err != nil {
 		return err
 	}
-	defer body.Close()
-	r, w := io.Pipe()
-	go func() {
-		_, err := stdcopy.StdCopy(w, w, body)
-		w.CloseWithError(err)
-	}()
-	defer r.Close()
-	lines := bufio.NewScanner(r)
+	defer out.Close()
+	lines := bufio.NewScanner(out)
+	lines.Buffer(nil, longestLine)
 	for lines.Scan() {
 		if pattern.Match(lines.Bytes()) {
 			return nil
 		}
 	}
-	if ctx.Err() != nil {
+	switch err := lines.Err(); {
+	case ctx.Err() != nil:
 		return fmt.Errorf("%w: no line of output matched %q", context.Cause(ctx), p.Pattern)
+	case err != nil:
+		return fmt.Errorf("ready: the donor's output: %w", err)
+	default:
+		return fmt.Errorf("%w: no line matched %q", errOutputEnded, p.Pattern)
 	}
-	return fmt.Errorf("%w: its output ended, and no line matched %q", ErrNotReady, p.Pattern)
 }
 
 func (p Probe) validate() error {

@@ -171,6 +171,9 @@ func (o Options) validateImage() error {
 	if o.Spec.Config == nil || o.Spec.Config.Image == "" {
 		return errors.New(`image = "": name the image to boot`)
 	}
+	if o.Spec.Config.Tty { // see ociruntime.errTerminal
+		return errors.New("tty = true: a container with a terminal can't be restored from a snapshot: build and run it without one")
+	}
 	return nil
 }
 

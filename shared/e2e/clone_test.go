@@ -78,22 +78,6 @@ func TestCloneGoesOnWhereTheDonorWasFrozen(t *testing.T) {
 	require.Greater(t, n, 5, "the clone did not boot cold")
 }
 
-func TestCloneOnEveryKindOfNetwork(t *testing.T) {
-	l := newLab(t)
-	l.build(l.spec(tiny, ""), tinyReady)
-	other := l.run(l.spec(tiny, "exec sleep 1000"), restore.PolicyNever)
-
-	for _, network := range []string{"bridge", "none", "container:" + other.ContainerID} {
-		t.Run(network[:4], func(t *testing.T) {
-			spec := l.spec(tiny, "")
-			spec.Host.NetworkMode = container.NetworkMode(network)
-			r := l.run(spec, restore.PolicyAlways)
-			require.Contains(t, l.sh(r.ContainerID, "wget -qO- http://127.0.0.1/"), "It works")
-		})
-	}
-	require.Contains(t, l.sh(other.ContainerID, "wget -qO- http://127.0.0.1/"), "It works", "the clone is in the other container's network namespace")
-}
-
 func TestCloneThatEndsIsRestartedHot(t *testing.T) {
 	l := newLab(t)
 	script := `n=0; while :; do n=$((n+1)); echo $n; sleep 0.1; [ -e /fail ] && { rm /fail; exit 7; }; done`

@@ -126,9 +126,7 @@ func (l *lab) tryRun(spec engine.Spec, policy restore.Policy) (*restore.Result, 
 // ip returns where a bridged container is reached.
 func (l *lab) ip(id string) string {
 	l.Helper()
-	c, err := l.eng.Client.ContainerInspect(l.ctx, id)
-	require.NoError(l, err)
-	return c.NetworkSettings.Networks["bridge"].IPAddress
+	return l.inspect(id).NetworkSettings.Networks["bridge"].IPAddress
 }
 
 // get returns the body of a successful answer; a failed attempt is an error.
@@ -149,11 +147,11 @@ func (l *lab) get(url string) (string, error) {
 // mustGet waits until url answers 200.
 func (l *lab) mustGet(url string) (body string) {
 	l.Helper()
-	require.Eventually(l, func() bool {
+	l.eventually(func() bool {
 		var err error
 		body, err = l.get(url)
 		return err == nil
-	}, 30*time.Second, 20*time.Millisecond, "GET %s", url)
+	}, "GET "+url)
 	return body
 }
 
@@ -171,6 +169,24 @@ func (l *lab) sh(id, script string) string {
 	_, err = stdcopy.StdCopy(&out, &out, attached.Reader)
 	require.NoError(l, err)
 	return strings.TrimSpace(out.String())
+}
+
+func (l *lab) inspect(id string) container.InspectResponse {
+	l.Helper()
+	c, err := l.eng.Client.ContainerInspect(l.ctx, id)
+	require.NoError(l, err)
+	return c
+}
+
+func (l *lab) state(id string) *container.State {
+	l.Helper()
+	return l.inspect(id).State
+}
+
+// eventually waits until condition holds; what it waits for is bound to happen, so that the limit is generous.
+func (l *lab) eventually(condition func() bool, what string) {
+	l.Helper()
+	require.Eventually(l, condition, 30*time.Second, 20*time.Millisecond, what)
 }
 
 // logs returns what a container wrote.

@@ -3,7 +3,10 @@ package engine
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"strconv"
 	"strings"
 
 	"github.com/docker/docker/api/types/checkpoint"
@@ -54,18 +57,48 @@ func (e *Engine) Freeze(ctx context.Context, id string) error {
 	return nil
 }
 
-// LastOutput returns the last lines that a container wrote, standard output and error mixed, for use in error messages.
+// Output returns what a container writes, standard output and error mixed. Whoever closes it ends the transfer.
+func (e *Engine) Output(ctx context.Context, id string, options container.LogsOptions) (io.ReadCloser, error) {
+	c, err := e.Client.ContainerInspect(ctx, id)
+	if err != nil {
+		return nil, fmt.Errorf("output of container %.12s: %w", id, err)
+	}
+	options.ShowStdout, options.ShowStderr = true, true
+	body, err := e.Client.ContainerLogs(ctx, id, options)
+	if err != nil {
+		return nil, fmt.Errorf("output of container %.12s: %w", id, err)
+	}
+	if c.Config.Tty {
+		return body, nil // a terminal has one stream, which the engine sends as it is
+	}
+	r, w := io.Pipe()
+	go func() { // ends with the body, or when nobody reads on
+		_, err := stdcopy.StdCopy(w, w, body)
+		w.CloseWithError(err)
+	}()
+	return output{r, body}, nil
+}
+
+// output is a container's output without the frames that the engine puts around it.
+type output struct {
+	*io.PipeReader
+	body io.Closer
+}
+
+func (o output) Close() error { return errors.Join(o.PipeReader.Close(), o.body.Close()) }
+
+// LastOutput returns the last lines that a container wrote, for use in error messages.
 func (e *Engine) LastOutput(ctx context.Context, id string, lines int) (string, error) {
-	body, err := e.Client.ContainerLogs(ctx, id, container.LogsOptions{ShowStdout: true, ShowStderr: true, Tail: fmt.Sprint(lines)})
+	out, err := e.Output(ctx, id, container.LogsOptions{Tail: strconv.Itoa(lines)})
+	if err != nil {
+		return "", err
+	}
+	defer out.Close()
+	b, err := io.ReadAll(out)
 	if err != nil {
 		return "", fmt.Errorf("output of container %.12s: %w", id, err)
 	}
-	defer body.Close()
-	var b bytes.Buffer
-	if _, err := stdcopy.StdCopy(&b, &b, body); err != nil {
-		return "", fmt.Errorf("output of container %.12s: %w", id, err)
-	}
-	return strings.TrimSpace(b.String()), nil
+	return strings.TrimSpace(string(b)), nil
 }
 
 // WaitStopped returns when a container does not run any more.

@@ -3,6 +3,7 @@ package ociruntime
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -53,6 +54,25 @@ func (b *bundle) annotate(key, value string) {
 		b.spec.Annotations = map[string]string{}
 	}
 	b.spec.Annotations[key] = value
+}
+
+// resolveSources replaces symbolic links in the sources of bind mounts by what they lead to: runc follows them, but CRIU
+// would mount the link itself (Docker's --init mounts /usr/bin/docker-init, which Debian makes a link).
+func (b *bundle) resolveSources() error {
+	for i, m := range b.spec.Mounts {
+		if m.Type != "bind" && !slices.Contains(m.Options, "bind") && !slices.Contains(m.Options, "rbind") {
+			continue
+		}
+		if !filepath.IsAbs(m.Source) {
+			continue // relative to the bundle, where no engine puts links
+		}
+		source, err := filepath.EvalSymlinks(m.Source)
+		if err != nil {
+			return fmt.Errorf("mount at %s: %w", m.Destination, err)
+		}
+		b.spec.Mounts[i].Source = source
+	}
+	return nil
 }
 
 // network returns the network namespace that the engine asked for: its path ("" means a new one), and whether there is

@@ -16,9 +16,16 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
+// errTerminal: the engine waits for the terminal's master before create is over for it, and CRIU hands it out only after
+// start, when it opens the app's files in the clone's own /dev/pts.
+var errTerminal = errors.New("a container with a terminal can't be restored: run it without one")
+
 // createClone prepares the bundle, starts the supervisor, and returns when the clone's first task exists and waits in
 // the hook: for the engine that is a created container.
 func (c container) createClone(inv invocation, req Request) (err error) {
+	if inv.consoleSocket != "" {
+		return errTerminal
+	}
 	t := newTimeline()
 	b, err := loadBundle(inv.bundle)
 	if err != nil {
@@ -37,6 +44,9 @@ func (c container) createClone(inv invocation, req Request) (err error) {
 			return err
 		}
 		t.done("container layer")
+	}
+	if err := b.resolveSources(); err != nil {
+		return err
 	}
 	if err := c.givePath(b); err != nil {
 		return err
@@ -99,22 +109,16 @@ func (c container) startSupervisor(self string, inv invocation) (pid int, err er
 	defer r.Close()
 	args := append([]string{Name}, inv.global...)
 	args = append(args, "supervise", "--bundle", inv.bundle)
-	if inv.consoleSocket != "" {
-		args = append(args, "--console-socket", inv.consoleSocket)
-	}
 	if inv.noPivot {
 		args = append(args, "--no-pivot")
 	}
 	cmd := &exec.Cmd{
-		Path:        self,
-		Args:        append(args, c.id),
+		Path: self,
+		Args: append(args, c.id),
+		// The container's own streams, which the restore passes on to the app.
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		ExtraFiles:  []*os.File{w}, // becomes readyFd
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
-	}
-	if inv.consoleSocket == "" {
-		// The container's own streams, which the restore passes on to the app. With a console our caller reads our
-		// output to its end, so nothing that outlives us may hold it.
-		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	}
 	err = cmd.Start()
 	w.Close()

@@ -79,7 +79,6 @@ func parse(args []string) (invocation, error) {
 	case "start", "hook":
 	case "supervise":
 		flags.StringVar(&inv.bundle, "bundle", "", "")
-		flags.StringVar(&inv.consoleSocket, "console-socket", "", "")
 		flags.BoolVar(&inv.noPivot, "no-pivot", false, "")
 	default:
 		return inv, errNotOurs

@@ -134,9 +134,6 @@ func (s *supervision) startRestore(inv invocation, req Request) error {
 	if req.Options.ManageCgroup != "" {
 		args = append(args, "--manage-cgroups-mode", req.Options.ManageCgroup)
 	}
-	if inv.consoleSocket != "" {
-		args = append(args, "--console-socket", inv.consoleSocket)
-	}
 	if inv.noPivot {
 		args = append(args, "--no-pivot")
 	}

@@ -36,6 +36,9 @@ func Fit(cfg snapshot.Config, img image.InspectResponse, run snapshot.RunConfig,
 		{"working directory", orRoot(frozen.WorkingDir), orRoot(run.WorkingDir)},
 		{"terminal", frozen.TTY, run.TTY},
 	}
+	if run.TTY {
+		return misfit("terminal", "the container has a terminal, which is there only once a clone runs, and the engine wants it before")
+	}
 	for _, c := range checks {
 		if !reflect.DeepEqual(c.frozen, c.want) {
 			return misfit(c.field, "the snapshot's %s is %s and the container's is %s", c.field, quote(c.frozen), quote(c.want))

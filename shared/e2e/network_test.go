@@ -1,0 +1,96 @@
+package e2e
+
+import (
+	"testing"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/network"
+	"github.com/docker/go-connections/nat"
+	"github.com/stretchr/testify/require"
+
+	"github.com/criu-docker/criu-docker/shared/engine"
+	"github.com/criu-docker/criu-docker/shared/restore"
+)
+
+func TestCloneOnEveryKindOfNetwork(t *testing.T) {
+	l := newLab(t)
+	l.build(l.spec(tiny, ""), tinyReady)
+	other := l.run(l.spec(tiny, "exec sleep 1000"), restore.PolicyNever)
+
+	for _, mode := range []string{"bridge", "none", "container:" + other.ContainerID} {
+		t.Run(mode[:4], func(t *testing.T) {
+			spec := l.spec(tiny, "")
+			spec.Host.NetworkMode = container.NetworkMode(mode)
+			r := l.run(spec, restore.PolicyAlways)
+			require.Contains(t, l.sh(r.ContainerID, "wget -qO- http://127.0.0.1/"), "It works")
+		})
+	}
+	require.Contains(t, l.sh(other.ContainerID, "wget -qO- http://127.0.0.1/"), "It works", "the clone is in the other container's network namespace")
+}
+
+func TestCloneOnTheHostsNetwork(t *testing.T) {
+	l := newLab(t)
+	const port = "18099" // nobody else's in a node
+	spec := func() engine.Spec {
+		s := l.spec(tiny, "exec httpd -f -p "+port+" -h /www")
+		s.Host.NetworkMode = network.NetworkHost
+		return s
+	}
+	ready := tinyReady
+	ready.Port = 18099
+	l.build(spec(), ready)
+	l.run(spec(), restore.PolicyAlways)
+	require.Contains(t, l.mustGet("http://127.0.0.1:"+port+"/"), "It works")
+}
+
+func TestPublishedPort(t *testing.T) {
+	l := newLab(t)
+	l.build(l.spec(tiny, ""), tinyReady)
+	seen := map[string]bool{}
+	for range 2 {
+		spec := l.spec(tiny, "")
+		spec.Config.ExposedPorts = nat.PortSet{"80/tcp": {}}
+		spec.Host.PortBindings = nat.PortMap{"80/tcp": {{HostIP: "127.0.0.1"}}}
+		r := l.run(spec, restore.PolicyAlways)
+		published := l.inspect(r.ContainerID).NetworkSettings.Ports["80/tcp"]
+		require.Len(t, published, 1)
+		require.Contains(t, l.mustGet("http://127.0.0.1:"+published[0].HostPort+"/"), "It works")
+		seen[published[0].HostPort] = true
+	}
+	require.Len(t, seen, 2, "each clone has its own port")
+}
+
+func TestCloneOnAUserDefinedNetwork(t *testing.T) {
+	l := newLab(t)
+	name, subnet := l.network()
+	l.build(l.spec(tiny, ""), tinyReady) // on the default bridge: which network a clone joins is its own affair
+
+	on := func(ip string, aliases ...string) engine.Spec {
+		s := l.spec(tiny, "")
+		s.Host.NetworkMode = container.NetworkMode(name)
+		s.Network = &network.NetworkingConfig{EndpointsConfig: map[string]*network.EndpointSettings{
+			name: {Aliases: aliases, IPAMConfig: &network.EndpointIPAMConfig{IPv4Address: subnet + ip}},
+		}}
+		return s
+	}
+	web, api := l.run(on("100", "web"), restore.PolicyAlways), l.run(on("101", "api"), restore.PolicyAlways)
+	require.Equal(t, subnet+"100", l.inspect(web.ContainerID).NetworkSettings.Networks[name].IPAddress)
+	require.Contains(t, l.sh(web.ContainerID, "ip -4 addr show dev eth0"), subnet+"100/24")
+	require.Contains(t, l.sh(web.ContainerID, "wget -qO- http://api/"), "It works")
+	require.Contains(t, l.sh(api.ContainerID, "wget -qO- http://web/"), "It works")
+}
+
+// network makes a bridge network and returns its name and the first three bytes of its addresses.
+func (l *lab) network() (name, subnet string) {
+	l.Helper()
+	name, subnet = "e2e-"+l.Name(), "10.213.86."
+	created, err := l.eng.Client.NetworkCreate(l.ctx, name, network.CreateOptions{
+		Driver: "bridge", IPAM: &network.IPAM{Config: []network.IPAMConfig{{Subnet: subnet + "0/24"}}},
+	})
+	require.NoError(l, err)
+	l.Cleanup(func() {
+		l.removeContainers()
+		require.NoError(l, l.eng.Client.NetworkRemove(l.ctx, created.ID))
+	})
+	return name, subnet
+}
