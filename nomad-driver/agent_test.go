@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -26,6 +27,7 @@ type cluster struct {
 	dir    string
 	store  string // directory of the plugin's snapshots
 	client *exec.Cmd
+	agents []*exec.Cmd
 	ports  []int
 }
 
@@ -41,6 +43,11 @@ const (
 const agentCommon = `
 bind_addr            = "127.0.0.1"
 disable_update_check = true
+advertise {
+  http = "127.0.0.1"
+  rpc  = "127.0.0.1"
+  serf = "127.0.0.1"
+}
 consul {
   auto_advertise   = false
   client_auto_join = false
@@ -107,6 +114,7 @@ plugin %q {
 		pluginBlock, c.store, filepath.Join(c.dir, "cache")))
 	t.Cleanup(func() { removeCgroups(t, cgroup) })
 
+	t.Cleanup(c.stop)
 	// A client that is there before its server has a leader and keys waits half a minute until it tries again.
 	c.agent("server.hcl")
 	server := c.connect(serverHTTP)
@@ -117,7 +125,6 @@ plugin %q {
 	})
 	c.api = server
 	c.startClient()
-	t.Cleanup(c.stopJobs)
 	return c
 }
 
@@ -169,7 +176,20 @@ func (c *cluster) run(hcl string) []*api.Allocation {
 	return allocs
 }
 
-// stopJobs ends every job, so that the tasks' containers are gone before the agents are.
+// stop ends the jobs and then the agents, clients before the server.
+func (c *cluster) stop() {
+	defer func() {
+		for _, agent := range slices.Backward(c.agents) {
+			_ = agent.Process.Signal(syscall.SIGINT)
+			_ = agent.Wait()
+		}
+	}()
+	if c.api != nil {
+		c.stopJobs()
+	}
+}
+
+// stopJobs ends every job, and returns when the tasks' containers are gone.
 func (c *cluster) stopJobs() {
 	jobs, _, err := c.api.Jobs().List(nil)
 	require.NoError(c.t, err)
@@ -185,6 +205,11 @@ func (c *cluster) stopJobs() {
 		}
 	})
 	require.NoError(c.t, c.api.System().GarbageCollect())
+	c.eventually(func(t *assert.CollectT) { // the client unmounts what it mounted for them
+		left, err := os.ReadDir(filepath.Join(c.dir, "client", "alloc"))
+		require.NoError(t, err)
+		require.Empty(t, left)
+	})
 }
 
 // driverEvents are the messages of the driver among the events of an allocation's task.
@@ -265,9 +290,8 @@ func (c *cluster) agent(config string) *exec.Cmd {
 	cmd := exec.Command("nomad", "agent", "-log-level", "debug", "-config", filepath.Join(c.dir, config))
 	cmd.Stdout, cmd.Stderr = out, out
 	require.NoError(c.t, cmd.Start())
+	c.agents = append(c.agents, cmd)
 	c.t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGINT)
-		_ = cmd.Wait()
 		if c.t.Failed() {
 			content, _ := os.ReadFile(logFile)
 			c.t.Logf("%s:\n%s", config, content[max(0, len(content)-20_000):])

@@ -71,7 +71,7 @@ func TestNoSnapshot(t *testing.T) {
 	cfg := b.task(`image = "tiny:lab"`)
 	b.start(cfg)
 	e := b.event("Cold boot: ")
-	require.Contains(t, e.Message, "snapshot")
+	require.Contains(t, e.Message, "there is no store in ")
 	require.Equal(t, "cold", e.Annotations["start"])
 	require.NotEmpty(t, e.Annotations["reason"])
 

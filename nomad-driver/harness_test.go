@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/nomad/helper/uuid"
 	"github.com/hashicorp/nomad/nomad/structs"
@@ -19,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/criu-docker/criu-docker/shared/engine"
+	"github.com/criu-docker/criu-docker/shared/restore"
 )
 
 // tiny is the smallest image there is: busybox, its httpd serving on port 80.
@@ -50,8 +53,21 @@ func newTestbed(t *testing.T, hcl string) *testbed {
 	require.NoError(t, err)
 	t.Cleanup(func() { eng.Close() })
 	b := &testbed{t: t, engine: eng, config: encodePlugin(t, hcl), nodeID: uuid.Generate()}
+	t.Cleanup(b.removeContainers)
 	b.restart()
 	return b
+}
+
+// removeContainers removes what the test's tasks left, whatever became of the driver.
+func (b *testbed) removeContainers() {
+	ctx := context.Background()
+	left, err := b.engine.Client.ContainerList(ctx, container.ListOptions{
+		All: true, Filters: filters.NewArgs(filters.Arg("label", labelNodeID+"="+b.nodeID)),
+	})
+	assert.NoError(b.t, err)
+	for _, c := range left {
+		assert.NoError(b.t, restore.Remove(ctx, b.engine, nil, c.ID))
+	}
 }
 
 // restart replaces the driver by a new one, as when the plugin process died.
@@ -108,12 +124,11 @@ func (b *testbed) task(hcl string, edit ...func(*drivers.TaskConfig)) *drivers.T
 	return cfg
 }
 
-// start starts a task and removes it when the test ends.
+// start starts a task. Its container is removed when the test ends.
 func (b *testbed) start(cfg *drivers.TaskConfig) (*drivers.TaskHandle, *drivers.DriverNetwork) {
 	b.t.Helper()
 	handle, net, err := b.StartTask(cfg)
 	require.NoError(b.t, err)
-	b.t.Cleanup(func() { _ = b.DestroyTask(cfg.ID, true) })
 	return handle, net
 }
 
