@@ -84,15 +84,19 @@ func (p Probe) poll(ctx context.Context, eng *engine.Engine, id, addr string) er
 	}
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
+	var last error
 	for {
 		err := p.attempt(ctx, eng, id, addr)
 		if err == nil {
 			return nil
 		}
+		if last == nil || ctx.Err() == nil { // one that was cut off says less than the one before
+			last = err
+		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return fmt.Errorf("%w: %w", context.Cause(ctx), err)
+			return fmt.Errorf("%w: %w", context.Cause(ctx), last)
 		}
 	}
 }

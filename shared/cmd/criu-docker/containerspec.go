@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -38,9 +39,9 @@ func (f *containerFlags) spec(image string, command []string) (engine.Spec, erro
 }
 
 func (f *containerFlags) config(image string, command []string) (*container.Config, error) {
-	env, err := opts.ReadKVEnvStrings(f.envFiles, f.env)
+	env, err := f.environment()
 	if err != nil {
-		return nil, fmt.Errorf("--env: %w", err)
+		return nil, err
 	}
 	labels, err := opts.ReadKVStrings(f.labelFile, f.labels)
 	if err != nil {
@@ -72,6 +73,22 @@ func (f *containerFlags) config(image string, command []string) (*container.Conf
 		}
 	}
 	return config, nil
+}
+
+// environment is what the files say, and then the flags; NAME alone passes the caller's variable on.
+func (f *containerFlags) environment() ([]string, error) {
+	given := make([]string, len(f.env))
+	for i, text := range f.env {
+		var err error
+		if given[i], err = opts.ValidateEnv(text); err != nil {
+			return nil, fmt.Errorf("--env %q: %w: want NAME=VALUE, or NAME to pass it on", text, err)
+		}
+	}
+	env, err := opts.ReadKVEnvStrings(f.envFiles, given)
+	if err != nil {
+		return nil, fmt.Errorf("--env-file: %w", err)
+	}
+	return env, nil
 }
 
 func (f *containerFlags) hostConfig() (*container.HostConfig, error) {
@@ -238,10 +255,11 @@ func securityOptions(options []string) ([]string, error) {
 			if err != nil {
 				return nil, fmt.Errorf("seccomp profile: %w", err)
 			}
-			if !json.Valid(content) {
-				return nil, fmt.Errorf("seccomp profile %s is no JSON", value)
+			var compact bytes.Buffer
+			if err := json.Compact(&compact, content); err != nil {
+				return nil, fmt.Errorf("seccomp profile %s is no JSON: %w", value, err)
 			}
-			option = "seccomp=" + string(content)
+			option = "seccomp=" + compact.String()
 		}
 		out = append(out, option)
 	}

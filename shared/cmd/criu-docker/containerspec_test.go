@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -92,16 +94,17 @@ func describe(t *testing.T, eng *engine.Engine, id string) string {
 	if info.HostConfig.PidsLimit != nil && *info.HostConfig.PidsLimit == 0 {
 		info.HostConfig.PidsLimit = nil
 	}
-	for _, empty := range []*map[string]struct{}{&info.Config.Volumes} {
-		if len(*empty) == 0 {
-			*empty = nil
-		}
+	if len(info.Config.Volumes) == 0 {
+		info.Config.Volumes = nil
 	}
 	for i := range info.Mounts { // anonymous volumes have names of their own
 		if strings.Contains(info.Mounts[i].Source, info.Mounts[i].Name) && len(info.Mounts[i].Name) == 64 {
 			info.Mounts[i].Name, info.Mounts[i].Source = "", ""
 		}
 	}
+	slices.Sort(info.HostConfig.Binds) // docker keeps these in sets
+	slices.Sort(info.Config.Env)
+	slices.SortFunc(info.Mounts, func(a, b container.MountPoint) int { return strings.Compare(a.Destination, b.Destination) })
 	endpoints := map[string][]string{}
 	for name, e := range info.NetworkSettings.Networks {
 		endpoints[name] = e.Aliases
@@ -111,12 +114,26 @@ func describe(t *testing.T, eng *engine.Engine, id string) string {
 	}
 	b, err := json.Marshal(struct {
 		Config    *container.Config
-		Host      *container.HostConfig
+		Host      map[string]any
 		Mounts    []container.MountPoint
 		Endpoints map[string][]string
-	}{info.Config, info.HostConfig, info.Mounts, endpoints})
+	}{info.Config, withoutEmpty(t, info.HostConfig), info.Mounts, endpoints})
 	require.NoError(t, err)
 	return string(b)
+}
+
+// withoutEmpty leaves out what is null or an empty list: docker sends either, and the engine takes both for none.
+func withoutEmpty(t *testing.T, host *container.HostConfig) map[string]any {
+	t.Helper()
+	b, err := json.Marshal(host)
+	require.NoError(t, err)
+	var fields map[string]any
+	require.NoError(t, json.Unmarshal(b, &fields))
+	maps.DeleteFunc(fields, func(_ string, value any) bool {
+		list, isList := value.([]any)
+		return value == nil || isList && len(list) == 0
+	})
+	return fields
 }
 
 func docker(t *testing.T, args ...string) string {
@@ -135,7 +152,8 @@ func TestFlagsRefuse(t *testing.T) {
 		"-p 80:99999":                            "--publish",
 		"--expose x":                             "--expose",
 		"--restart on-failure:x":                 "--restart",
-		"--env-file /no/such":                    "--env",
+		"--env-file /no/such":                    "--env-file",
+		"-e =value":                              "--env \"=value\"",
 		"--label-file /no/such":                  "--label",
 		"--security-opt seccomp=/no/such":        "seccomp profile",
 		"--security-opt nonsense":                "NAME=VALUE",
