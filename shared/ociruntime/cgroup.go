@@ -19,13 +19,13 @@ func (c container) noteCgroup(b *bundle, inv invocation) error {
 	if path == "" {
 		return nil // runc's default; no engine leaves it out
 	}
-	cg := cgroups.Cgroup{Path: path, Resources: &cgroups.Resources{}}
+	cg := cgroups.Cgroup{Path: path}
 	if inv.systemdCgroup {
 		parts := strings.Split(path, ":")
 		if len(parts) != 3 {
 			return fmt.Errorf("bundle %s: cgroupsPath = %q: want SLICE:PREFIX:NAME with systemd", b.dir, path)
 		}
-		cg = cgroups.Cgroup{Parent: parts[0], ScopePrefix: parts[1], Name: parts[2], Systemd: true, Resources: &cgroups.Resources{}}
+		cg = cgroups.Cgroup{Parent: parts[0], ScopePrefix: parts[1], Name: parts[2], Systemd: true}
 	}
 	return writeJSON(c.path(cgroupName), cg)
 }
@@ -38,6 +38,7 @@ func (c container) removeCgroup() error {
 	} else if err != nil {
 		return err
 	}
+	cg.Resources = &cgroups.Resources{} // the manager wants some; none of them survive as JSON
 	m, err := manager.New(&cg)
 	if err != nil {
 		return fmt.Errorf("cgroup of container %.12s: %w", c.id, err)
