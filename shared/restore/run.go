@@ -160,7 +160,9 @@ func (s *start) resolve(ctx context.Context) (store.Entry, snapshot.Config, erro
 	want := engine.Ref(s.img, run)
 	var entry store.Entry
 	if s.opts.Ref != "" {
-		entry, err = store.Resolve(ctx, s.opts.Store, s.opts.Ref)
+		if entry, err = store.Resolve(ctx, s.opts.Store, s.opts.Ref); errors.Is(err, store.ErrNotFound) {
+			err = fmt.Errorf("%w: %w", ErrNoSnapshot, err)
+		}
 	} else {
 		entry, err = s.opts.Store.GetRef(ctx, want.String())
 		if errors.Is(err, store.ErrNotFound) {
@@ -231,12 +233,19 @@ func (s *start) undo(ctx context.Context, id string) error {
 	return Remove(ctx, s.eng, s.opts.Cache, id)
 }
 
-// explain prefers what CRIU said over what the engine made of it.
+// explain prefers what CRIU or the runtime said over what the engine made of it.
 func explain(id string, err error) error {
-	if report, rerr := runDir.ReadReport(id); rerr == nil && report.Failure != nil {
+	report, rerr := runDir.ReadReport(id)
+	switch {
+	case rerr != nil:
+		return err
+	case report.Failure != nil:
 		return fmt.Errorf("restore: %w", report.Failure)
+	case report.Error != "":
+		return fmt.Errorf("restore: %s", report.Error)
+	default:
+		return err
 	}
-	return err
 }
 
 func (s *start) begin(step string) (end func(message string)) {

@@ -123,30 +123,69 @@ func (f *buildFlags) options(image string, command []string) (opts build.Options
 	if opts.Spec, err = f.container.spec(image, command); err != nil {
 		return opts, err
 	}
-	if opts.Ready, err = parseProbe(f.ready); err != nil {
-		return opts, usageError{fmt.Errorf("--ready: %w", err)}
+	if f.container.tty {
+		return opts, usageError{errors.New("--tty: a container with a terminal can't be restored from a snapshot: build and run it without one")}
 	}
-	opts.Ready.Timeout, opts.Ready.Status = f.readyTimeout, f.readyStatus
-	for _, text := range f.warmup {
-		request, err := parseWarmup(text)
-		if err != nil {
-			return opts, usageError{fmt.Errorf("--warmup: %w", err)}
-		}
-		request.Count = f.warmupCount
-		opts.Warmup = append(opts.Warmup, request)
+	if opts.Ready, err = f.probe(); err != nil {
+		return opts, usageError{err}
 	}
-	limit, err := units.RAMInBytes(f.ghostLimit)
-	if err != nil {
-		return opts, usageError{fmt.Errorf("--ghost-limit: %w", err)}
+	if opts.Warmup, err = f.warmupRequests(opts.Ready); err != nil {
+		return opts, usageError{err}
 	}
-	opts.Checkpoint = criu.Options{
-		TCP: criu.TCP(f.tcp), FileLocks: f.fileLocks, ExtUnixSk: f.extUnixSk, LinkRemap: f.linkRemap, GhostLimit: limit,
-	}
-	if err := opts.Checkpoint.Validate(); err != nil {
+	if opts.Checkpoint, err = f.checkpoint(); err != nil {
 		return opts, usageError{err}
 	}
 	opts.Nomad, opts.Force, opts.Dir, opts.Pull.Force = f.nomad, f.force, f.dir, f.pull
 	return opts, nil
+}
+
+func (f *buildFlags) probe() (build.Probe, error) {
+	probe, err := parseProbe(f.ready)
+	switch {
+	case err != nil:
+		return probe, fmt.Errorf("--ready: %w", err)
+	case f.readyTimeout <= 0:
+		return probe, fmt.Errorf("--ready-timeout %s: want a time above 0, such as 5m", f.readyTimeout)
+	case f.readyStatus != 0 && probe.Type != build.ProbeHTTP:
+		return probe, fmt.Errorf("--ready-status %d: only an http probe gets one: leave it out, or give --ready http://:PORT/PATH", f.readyStatus)
+	case f.readyStatus != 0 && (f.readyStatus < 100 || f.readyStatus > 599):
+		return probe, fmt.Errorf("--ready-status %d: want an HTTP status, 100 to 599, or 0 for any 2xx or 3xx", f.readyStatus)
+	}
+	probe.Timeout, probe.Status = f.readyTimeout, f.readyStatus
+	return probe, nil
+}
+
+func (f *buildFlags) warmupRequests(ready build.Probe) ([]build.WarmupRequest, error) {
+	if f.warmupCount < 1 {
+		return nil, fmt.Errorf("--warmup-count %d: want 1 or more", f.warmupCount)
+	}
+	var requests []build.WarmupRequest
+	for _, text := range f.warmup {
+		request, err := parseWarmup(text)
+		if err != nil {
+			return nil, fmt.Errorf("--warmup: %w", err)
+		}
+		if request.Port == 0 && ready.Port == 0 {
+			return nil, fmt.Errorf("--warmup %q: the probe has no port that it could go to: name one, as in \"GET :3000/login\"", text)
+		}
+		request.Count = f.warmupCount
+		requests = append(requests, request)
+	}
+	return requests, nil
+}
+
+func (f *buildFlags) checkpoint() (criu.Options, error) {
+	limit, err := units.RAMInBytes(f.ghostLimit)
+	if err != nil {
+		return criu.Options{}, fmt.Errorf("--ghost-limit %q: %w: want a size such as 64MiB", f.ghostLimit, err)
+	}
+	options := criu.Options{
+		TCP: criu.TCP(f.tcp), FileLocks: f.fileLocks, ExtUnixSk: f.extUnixSk, LinkRemap: f.linkRemap, GhostLimit: limit,
+	}
+	if err := options.Validate(); err != nil {
+		return options, fmt.Errorf("--%w", err) // options are called like their flags
+	}
+	return options, nil
 }
 
 // buildResult is the last line that build --json prints.

@@ -13,7 +13,6 @@ import (
 
 	"github.com/criu-docker/criu-docker/shared/criu"
 	"github.com/criu-docker/criu-docker/shared/snapshot"
-	"github.com/criu-docker/criu-docker/shared/store"
 )
 
 func inspectCommand(a *app) *cobra.Command {
@@ -47,7 +46,7 @@ func (a *app) inspect(ctx context.Context, ref string, files bool) error {
 		return err
 	}
 	defer s.Close()
-	entry, err := store.Resolve(ctx, s, ref)
+	entry, err := resolve(ctx, s, ref)
 	if err != nil {
 		return err
 	}

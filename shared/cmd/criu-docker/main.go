@@ -56,6 +56,20 @@ type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
 
+// noSnapshotError is that a ref names nothing. A blob that is missing is no such error: then there is a snapshot, a damaged one.
+type noSnapshotError struct{ error }
+
+func (e noSnapshotError) Unwrap() error { return e.error }
+
+// resolve finds the snapshot that an operand names.
+func resolve(ctx context.Context, s store.Store, ref string) (store.Entry, error) {
+	entry, err := store.Resolve(ctx, s, ref)
+	if errors.Is(err, store.ErrNotFound) {
+		err = noSnapshotError{err}
+	}
+	return entry, err
+}
+
 // interrupted is the cause of a context that a signal has ended.
 type interrupted struct{ signal syscall.Signal }
 
@@ -63,6 +77,7 @@ func (i interrupted) Error() string { return i.signal.String() }
 
 func exitCode(ctx context.Context, err error) int {
 	var usage usageError
+	var noSnapshot noSnapshotError
 	var by interrupted
 	switch {
 	case err == nil:
@@ -71,7 +86,7 @@ func exitCode(ctx context.Context, err error) int {
 		return exitSignal + int(by.signal)
 	case errors.As(err, &usage):
 		return exitUsage
-	case errors.Is(err, store.ErrNotFound), errors.Is(err, restore.ErrNoSnapshot):
+	case errors.As(err, &noSnapshot), errors.Is(err, restore.ErrNoSnapshot):
 		return exitNotFound
 	case errors.Is(err, engine.ErrUnreachable):
 		return exitEngine

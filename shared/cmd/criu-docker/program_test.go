@@ -48,7 +48,7 @@ type program struct {
 // newProgram removes at the end whatever containers the test made.
 func newProgram(t *testing.T) *program {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	t.Cleanup(cancel)
 	eng, err := engine.Connect(ctx, "")
 	require.NoError(t, err, "these tests run inside a node of the lab: make test")
@@ -120,7 +120,7 @@ func (p *program) ok(args ...string) string {
 
 // buildArgs is the command line of a build of the tiny image with flags.
 func (p *program) buildArgs(flags ...string) []string {
-	args := []string{"build", tinyImage, "--ready", "http://:80/", "--work-dir", p.path("work"), "--label", p.label}
+	args := []string{"build", tinyImage, "--ready", "http://:80/", "--ready-timeout", "1m", "--work-dir", p.path("work"), "--label", p.label}
 	return append(args, flags...)
 }
 

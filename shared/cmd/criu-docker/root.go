@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 
+	"github.com/docker/docker/client"
 	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 
@@ -89,17 +90,31 @@ func env(name, otherwise string) string {
 	return otherwise
 }
 
-func (a *app) openStore(ctx context.Context) (store.Store, error) { return store.Open(ctx, a.store) }
+func (a *app) openStore(ctx context.Context) (store.Store, error) {
+	if err := store.Validate(a.store); err != nil {
+		return nil, usageError{fmt.Errorf("--store: %w", err)}
+	}
+	return store.Open(ctx, a.store)
+}
 
 func (a *app) openCache() (*cache.Cache, error) {
 	size, err := units.RAMInBytes(a.cacheSize)
 	if err != nil {
 		return nil, usageError{fmt.Errorf("--cache-size %q: %w: want a size such as 20GiB, or 0", a.cacheSize, err)}
 	}
-	return cache.Open(a.cache, size)
+	c, err := cache.Open(a.cache, size)
+	if err != nil {
+		return nil, fmt.Errorf("--cache %q: %w: name a directory that this user can write to", a.cache, err)
+	}
+	return c, nil
 }
 
 func (a *app) connect(ctx context.Context) (*engine.Engine, error) {
+	if a.host != "" {
+		if _, err := client.ParseHostURL(a.host); err != nil {
+			return nil, usageError{fmt.Errorf("--host %q: %w: want unix:///PATH or tcp://HOST:PORT", a.host, err)}
+		}
+	}
 	return engine.Connect(ctx, a.host)
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/criu-docker/criu-docker/shared/engine"
 	"github.com/criu-docker/criu-docker/shared/restore"
 	"github.com/criu-docker/criu-docker/shared/snapshot"
 	"github.com/criu-docker/criu-docker/shared/store"
@@ -55,18 +56,10 @@ given as they were when it was built.`,
 }
 
 func (a *app) run(ctx context.Context, f runFlags, target string, command []string) error {
-	opts := restore.Options{Policy: restore.Policy(f.policy), Ref: f.ref, Timeout: f.timeout}
-	switch opts.Policy {
-	case restore.PolicyNever, restore.PolicyIfPresent, restore.PolicyAlways:
-	default:
-		return usageError{fmt.Errorf("--policy %q: want %s, %s or %s", f.policy,
-			restore.PolicyNever, restore.PolicyIfPresent, restore.PolicyAlways)}
-	}
-	var err error
-	if opts.Spec, err = f.container.spec(target, command); err != nil {
+	opts, err := f.options(target, command)
+	if err != nil {
 		return err
 	}
-	opts.Spec.Name = f.name
 	eng, err := a.connect(ctx)
 	if err != nil {
 		return err
@@ -80,24 +73,52 @@ func (a *app) run(ctx context.Context, f runFlags, target string, command []stri
 		if opts.Cache, err = a.openCache(); err != nil {
 			return err
 		}
-		if f.ref == "" {
-			found, err := findRef(ctx, opts.Store, target)
-			if err != nil {
-				return err
-			}
-			if found != nil {
-				opts.Ref = found.entry.Name
-				if err := f.container.fill(ctx, eng, &opts.Spec, found.config); err != nil {
-					return err
-				}
-			}
+		if err := f.takeRef(ctx, eng, &opts, target); err != nil {
+			return err
 		}
 	}
 	result, err := restore.Run(ctx, eng, opts)
-	if err != nil {
+	if err == nil {
+		return a.printStarted(result, f.timeline)
+	}
+	if opts.Store != nil && opts.Ref == "" && looksLikeRef(target) {
+		if _, inspectErr := eng.Client.ImageInspect(ctx, target); engine.IsNotFound(inspectErr) {
+			err = noSnapshotError{fmt.Errorf("%s is no snapshot in %s, and no image either: %w", target, opts.Store.URL(), err)}
+		}
+	}
+	return err
+}
+
+func (f *runFlags) options(target string, command []string) (opts restore.Options, err error) {
+	opts = restore.Options{Policy: restore.Policy(f.policy), Ref: f.ref, Timeout: f.timeout}
+	switch opts.Policy {
+	case restore.PolicyNever, restore.PolicyIfPresent, restore.PolicyAlways:
+	default:
+		return opts, usageError{fmt.Errorf("--policy %q: want %s, %s or %s", f.policy,
+			restore.PolicyNever, restore.PolicyIfPresent, restore.PolicyAlways)}
+	}
+	switch {
+	case f.timeout <= 0:
+		return opts, usageError{fmt.Errorf("--timeout %s: want a time above 0, such as 1m", f.timeout)}
+	case f.ref != "" && opts.Policy == restore.PolicyNever:
+		return opts, usageError{fmt.Errorf("--ref %s: with --policy never no snapshot is used: give another policy, or no ref", f.ref)}
+	}
+	opts.Spec, err = f.container.spec(target, command)
+	opts.Spec.Name = f.name
+	return opts, err
+}
+
+// takeRef lets a snapshot complete the request if the operand names one rather than an image.
+func (f *runFlags) takeRef(ctx context.Context, eng *engine.Engine, opts *restore.Options, target string) error {
+	if f.ref != "" {
+		return nil
+	}
+	found, err := findRef(ctx, opts.Store, target)
+	if err != nil || found == nil {
 		return err
 	}
-	return a.printStarted(result, f.timeline)
+	opts.Ref = found.entry.Name
+	return f.container.fill(ctx, eng, &opts.Spec, found.config)
 }
 
 // named is a snapshot that a command line names.
@@ -112,7 +133,7 @@ func findRef(ctx context.Context, s store.Store, operand string) (*named, error)
 		return nil, nil
 	}
 	entry, err := store.Resolve(ctx, s, operand)
-	if errors.Is(err, store.ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrNoStore) {
 		return nil, nil // images may have such names too; whether this one does, the engine will tell
 	}
 	if err != nil {

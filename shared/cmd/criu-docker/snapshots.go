@@ -57,7 +57,7 @@ func (a *app) forEach(ctx context.Context, refs []string, do func(context.Contex
 	defer s.Close()
 	var errs []error
 	for _, ref := range refs {
-		entry, err := store.Resolve(ctx, s, ref)
+		entry, err := resolve(ctx, s, ref)
 		if err == nil {
 			err = do(ctx, s, entry)
 		}

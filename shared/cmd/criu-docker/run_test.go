@@ -1,0 +1,136 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/criu-docker/criu-docker/shared/restore"
+)
+
+func TestRunFromSnapshot(t *testing.T) {
+	p := newProgram(t)
+	envFile := p.path("env")
+	require.NoError(t, os.WriteFile(envFile, []byte("# where\nREGION=eu\nGREETING=good day\n"), 0o600))
+	ref := p.ok(p.buildArgs("--env-file", envFile, "-e", "MODE=production")...)
+
+	name := "criu-docker-cli-test-web"
+	started := documents[startedResult](t, p.ok(p.runArgs(tinyImage, "--json", "--env-file", envFile, "-e", "MODE=production",
+		"-p", "127.0.0.1::80", "--name", name, "-h", "web-1", "--policy", "always")...))
+	require.Len(t, started, 1)
+	clone := started[0]
+	require.Equal(t, restore.Hot, clone.Start)
+	require.Equal(t, ref, clone.Ref)
+	require.Empty(t, clone.Reason)
+	require.Equal(t, []string{"resolve", "fetch", "create", "restore"}, stepNames(clone.Steps))
+	require.NotEmpty(t, clone.Runtime)
+	info := p.inspectContainer(clone.Container)
+	require.Equal(t, "/"+name, info.Name)
+	require.Equal(t, "web-1", p.exec(clone.Container, "hostname"))
+	port := info.NetworkSettings.Ports["80/tcp"]
+	require.Len(t, port, 1)
+	requireAnswer(t, "http://127.0.0.1:"+port[0].HostPort+"/")
+
+	// The second clone has the snapshot in the cache, and every step is told on a terminal, too.
+	o := p.call(p.runArgs(tinyImage, "--timeline", "--env-file", envFile, "-e", "MODE=production", "--hostname", "web-2")...)
+	require.Zero(t, o.code, o.stderr)
+	id := strings.TrimSpace(o.stdout)
+	require.Len(t, id, 64, "nothing but the id is on standard output")
+	require.Contains(t, o.stderr, "from the cache")
+	require.Contains(t, o.stderr, "runtime: ")
+	require.Equal(t, "web-2", p.exec(id, "hostname"))
+	require.Equal(t, "web-1", p.exec(clone.Container, "hostname"), "the first one keeps its own")
+}
+
+// A ref brings the command and the security options along; of what a snapshot does not tell the flags do.
+func TestRunRef(t *testing.T) {
+	p := newProgram(t)
+	args := p.buildArgs("--entrypoint", "/bin/busybox", "--cap-drop", "ALL", "--cap-add", "NET_BIND_SERVICE", "--tmpfs", "/scratch",
+		"-w", "/bin", "-e", "MODE=production", "--", "httpd", "-f", "-p", "8080", "-h", "/www")
+	args[3] = "http://:8080/"
+	ref := p.ok(args...)
+	image, rest, _ := strings.Cut(ref, "/")
+	for _, short := range []string{ref, image[:12] + "/" + rest, image[:6], p.digest()[:19]} {
+		o := p.call(p.runArgs(short, "--policy", "always", "-e", "MODE=production")...)
+		require.Zero(t, o.code, "%s: %s", short, o.stderr)
+		id := strings.TrimSpace(o.stdout)
+		info := p.inspectContainer(id)
+		require.Equal(t, []string{"httpd", "-f", "-p", "8080", "-h", "/www"}, []string(info.Config.Cmd))
+		require.Contains(t, info.HostConfig.Tmpfs, "/scratch")
+		requireAnswer(t, "http://"+info.NetworkSettings.Networks["bridge"].IPAddress+":8080/")
+	}
+
+	o := p.call(p.runArgs(ref, "--policy", "always")...)
+	require.Equal(t, exitFailure, o.code, "the environment must be given")
+	require.Contains(t, o.stderr, "MODE")
+
+	o = p.call(p.runArgs(tinyImage, "--ref", ref, "--policy", "always")...)
+	require.Equal(t, exitFailure, o.code, "the image alone is started otherwise")
+	require.Contains(t, o.stderr, "command")
+}
+
+func TestRunByPolicy(t *testing.T) {
+	p := newProgram(t)
+	p.ok(p.buildArgs("-e", "MODE=production")...)
+	other := []string{"-e", "MODE=test"}
+	for name, test := range map[string]struct {
+		args   []string
+		code   int
+		start  restore.Start
+		stderr string
+	}{
+		"never":              {p.runArgs(tinyImage, "-e", "MODE=production", "--policy", "never"), 0, restore.Cold, ""},
+		"if_present":         {p.runArgs(tinyImage, "-e", "MODE=production"), 0, restore.Hot, ""},
+		"if_present, misfit": {p.runArgs(tinyImage, other...), 0, restore.Cold, "cold boot: "},
+		"always, misfit":     {p.runArgs(tinyImage, append(other, "--policy", "always")...), exitFailure, "", "MODE"},
+		"always, none":       {p.runArgs("pause:lab", "--policy", "always"), exitNotFound, "", "no fitting snapshot"},
+		"if_present, none":   {p.runArgs("pause:lab"), 0, restore.Cold, "no fitting snapshot"},
+		"always, wrong ref":  {p.runArgs(tinyImage, "--policy", "always", "--ref", "sha256:0000"), exitNotFound, "", "sha256:0000"},
+		"wrong ref":          {p.runArgs("0123456789ab/77aa"), exitNotFound, "", "is no snapshot in"},
+		"no store":           {p.runArgs(tinyImage, "--store", p.path("none")), 0, restore.Cold, "is its file system mounted?"},
+		"always, no store":   {p.runArgs(tinyImage, "--store", p.path("none"), "--policy", "always"), exitFailure, "", "is its file system mounted?"},
+		"no image":           {p.runArgs("no-such-image:1"), exitFailure, "", "no-such-image:1"},
+		"too slow":           {p.runArgs(tinyImage, "-e", "MODE=production", "--policy", "always", "--timeout", "1ns"), exitFailure, "", "not restored within 1ns"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := p.containers()
+			o := p.call(test.args...)
+			require.Equal(t, test.code, o.code, o.stderr)
+			require.Contains(t, o.stderr, test.stderr)
+			if test.code != 0 {
+				require.Empty(t, o.stdout)
+				require.ElementsMatch(t, before, p.containers(), "nothing is left of it")
+				return
+			}
+			runtime := map[restore.Start]string{restore.Cold: "runc", restore.Hot: "criu-docker"}[test.start]
+			require.Equal(t, runtime, p.inspectContainer(strings.TrimSpace(o.stdout)).HostConfig.Runtime)
+		})
+	}
+}
+
+// digest is that of the only snapshot.
+func (p *program) digest() string {
+	p.Helper()
+	list := documents[listed](p, p.ok("ls", "--json"))
+	require.Len(p, list, 1)
+	return list[0].Digest
+}
+
+// exec runs a busybox applet in a container.
+func (p *program) exec(id string, args ...string) string {
+	p.Helper()
+	out, err := exec.CommandContext(p.ctx, "docker", append([]string{"exec", id, "/bin/busybox"}, args...)...).CombinedOutput()
+	require.NoError(p, err, string(out))
+	return strings.TrimSpace(string(out))
+}
+
+func stepNames(steps []timelineStep) []string {
+	var names []string
+	for _, s := range steps {
+		names = append(names, s.Step)
+	}
+	return names
+}
