@@ -126,6 +126,10 @@ plugin "nomad-driver-criu-docker" {
     volumes {
       enabled = true
     }
+
+    snapshot {
+      store = "gs://snapshots"
+    }
   }
 }
 `
