@@ -136,7 +136,7 @@ func withoutEmpty(t *testing.T, host *container.HostConfig) map[string]any {
 	return fields
 }
 
-func docker(t *testing.T, args ...string) string {
+func docker(t testing.TB, args ...string) string {
 	t.Helper()
 	cmd := exec.Command("docker", args...)
 	var stderr strings.Builder

@@ -2,7 +2,6 @@ package main
 
 import (
 	"os"
-	"os/exec"
 	"strings"
 	"testing"
 
@@ -122,9 +121,7 @@ func (p *program) digest() string {
 // exec runs a busybox applet in a container.
 func (p *program) exec(id string, args ...string) string {
 	p.Helper()
-	out, err := exec.CommandContext(p.ctx, "docker", append([]string{"exec", id, "/bin/busybox"}, args...)...).CombinedOutput()
-	require.NoError(p, err, string(out))
-	return strings.TrimSpace(string(out))
+	return docker(p, append([]string{"exec", id, "/bin/busybox"}, args...)...)
 }
 
 func stepNames(steps []timelineStep) []string {
