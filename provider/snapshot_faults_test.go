@@ -242,7 +242,7 @@ resource "criu_snapshot" "web" {
 }
 
 func TestBadImportID(t *testing.T) {
-	s, img := directory(t), newImage(t)
+	s, img := bucketPrefix(t), newImage(t)
 	step := func(id, words string) resource.TestStep {
 		return resource.TestStep{
 			Config:        hcl(s, img.tag, ""),

@@ -38,7 +38,7 @@ const stopTimeout = 2 * time.Minute
 
 func main() {
 	store := flag.String("store", "gs://snapshots", "store that Terraform publishes to; the Nomad client's driver must know it as its own")
-	dir := flag.String("dir", "out/demo", "directory for Terraform's state and configuration")
+	dir := flag.String("dir", "/var/lib/criu-docker/demo", "directory for Terraform's state; where the bucket is, since it tells what is in there")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
