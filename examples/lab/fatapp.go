@@ -15,7 +15,7 @@ import (
 var fatAppFiles embed.FS
 
 // fatAppSize says how much is generated around the hand-written core of fat-app. Together with the gems of Debian it
-// makes an application that boots clearly slower than Redmine, as those of large companies do.
+// makes an application that boots two to three times as long as Redmine; the gems take most of that.
 type fatAppSize struct {
 	Gems, FilesPerGem    int
 	Models, MethodsEach  int
@@ -24,13 +24,13 @@ type fatAppSize struct {
 }
 
 var standardFatApp = fatAppSize{
-	Gems: 40, FilesPerGem: 15,
-	Models: 700, MethodsEach: 25,
-	Settings: 120, KeysEach: 250,
+	Gems: 20, FilesPerGem: 15,
+	Models: 300, MethodsEach: 25,
+	Settings: 60, KeysEach: 250,
 	Locales: 8, PhrasesEach: 2500,
 }
 
-// fatAppImage is a Rails application that loads some 350 gems, most of them real, and much code of its own.
+// fatAppImage is a Rails application that loads some 300 gems and what they need, nearly all of them real, and much code of its own.
 func fatAppImage() image {
 	list, err := fs.ReadFile(fatAppFiles, "fatapp/gems.txt")
 	if err != nil {
