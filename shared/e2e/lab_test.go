@@ -41,6 +41,8 @@ type lab struct {
 	cache *cache.Cache
 	label string
 	dir   string // store/ and cache/
+
+	criuDirs []string // what there was before the test
 }
 
 // newLab removes at the end whatever containers the test made, and fails it if the core left anything else of them.
@@ -62,18 +64,18 @@ func newLab(t *testing.T) *lab {
 	c, err := cache.Open(dir+"/cache", 0)
 	require.NoError(t, err)
 
-	l := &lab{T: t, ctx: ctx, eng: eng, store: s, cache: c, label: "e2e=" + t.Name(), dir: dir}
+	l := &lab{T: t, ctx: ctx, eng: eng, store: s, cache: c, label: "e2e=" + t.Name(), dir: dir, criuDirs: criuDirs()}
 	t.Cleanup(l.removeContainers)
 	return l
 }
 
 func (l *lab) removeContainers() {
+	var ids []string
 	for _, c := range l.containers() {
 		require.NoError(l, restore.Remove(context.Background(), l.eng, l.cache, c.ID))
-		require.NoFileExists(l, ociruntime.DefaultRunDir+"/requests/"+c.ID+".json")
-		require.NoDirExists(l, ociruntime.DefaultRunDir+"/containers/"+c.ID)
-		require.NoFileExists(l, ociruntime.DefaultRunDir+"/netns/"+c.ID)
+		ids = append(ids, c.ID)
 	}
+	l.nothingIsLeft(ids)
 	clones, err := l.cache.Clones()
 	require.NoError(l, err)
 	require.Empty(l, clones)

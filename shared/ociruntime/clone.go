@@ -129,7 +129,10 @@ func (c container) startSupervisor(self string, inv invocation) (pid int, err er
 	var ready readyMessage
 	if err := json.NewDecoder(r).Decode(&ready); err != nil {
 		_ = cmd.Process.Kill()
-		return 0, fmt.Errorf("the supervisor of the restore died: %w", errors.Join(err, cmd.Wait()))
+		if werr := cmd.Wait(); werr != nil {
+			err = werr
+		}
+		return 0, fmt.Errorf("the supervisor of the restore died: %w", err)
 	}
 	if ready.Error != "" {
 		_ = cmd.Wait()

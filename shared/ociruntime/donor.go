@@ -68,7 +68,7 @@ func (c container) checkpoint(inv invocation, req Request) error {
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	if err := cmd.Run(); err != nil {
-		return c.explain("dump.log", fmt.Errorf("runc checkpoint: %w: %s", err, strings.TrimSpace(stderr.String())))
+		return c.explain(dumpLog, fmt.Errorf("runc checkpoint: %w: %s", err, strings.TrimSpace(stderr.String())))
 	}
 	return nil
 }

@@ -21,6 +21,7 @@ type invocation struct {
 	id      string
 
 	// global flags
+	root           string // where runc keeps its state
 	log, logFormat string
 	systemdCgroup  bool
 	// flags of create
@@ -39,7 +40,7 @@ func parse(args []string) (invocation, error) {
 	global := newFlags()
 	global.StringVar(&inv.log, "log", "", "")
 	global.StringVar(&inv.logFormat, "log-format", "text", "")
-	global.String("root", "", "")
+	global.StringVar(&inv.root, "root", "/run/runc", "")
 	global.String("rootless", "", "")
 	global.String("criu", "", "")
 	global.Bool("debug", false, "")

@@ -58,6 +58,9 @@ func (c container) delete(inv invocation) error {
 	if err := c.ask(message{Command: "abort"}); err != nil && !errors.Is(err, errNoSupervisor) {
 		return err
 	}
+	if err := c.tidyAfterKill(inv); err != nil {
+		return err
+	}
 	cmd, err := runcCommand(inv.args...)
 	if err != nil {
 		return err

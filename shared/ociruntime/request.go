@@ -58,6 +58,8 @@ type Report struct {
 	Steps []Step `json:"steps,omitempty"`
 	// Failure is set when the last freeze or restore failed in CRIU.
 	Failure *criu.Failure `json:"failure,omitempty"`
+	// Error is why the last create, start or checkpoint failed; the engine puts words of its own around it.
+	Error string `json:"error,omitempty"`
 }
 
 // Step is a timed part of a start.
@@ -120,7 +122,7 @@ func (d RunDir) Forget(containerID string) error {
 		err = nil
 	}
 	c := container{run: d, id: containerID}
-	return errors.Join(err, c.removeNetns(), os.RemoveAll(d.stateDir(containerID)))
+	return errors.Join(err, c.removeNetns(), c.removeState())
 }
 
 func (d RunDir) requestFile(id string) string {

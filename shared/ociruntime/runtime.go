@@ -50,6 +50,9 @@ func Main(args []string) int {
 			return handOver(args[1:])
 		default:
 			err = c.do(inv, req)
+			if err != nil && inv.command != "kill" && inv.command != "delete" {
+				c.noteError(err)
+			}
 		}
 	default:
 		return handOver(args[1:])
@@ -94,6 +97,8 @@ const (
 	socketName = "sock" // short: a unix socket address holds 107 bytes, and an id takes 64
 	confName   = "criu.conf"
 	workName   = "work" // CRIU's and runc's logs of the last freeze or restore
+	dumpLog    = "dump.log"
+	restoreLog = "restore.log"
 )
 
 func (c container) path(name string) string { return filepath.Join(c.run.stateDir(c.id), name) }

@@ -24,7 +24,7 @@ type task struct {
 // reset makes the container's directory as if it had never been started: nothing of an earlier start (pid, socket,
 // result, log) may be taken for this one's.
 func (c container) reset() error {
-	if err := os.RemoveAll(c.run.stateDir(c.id)); err != nil {
+	if err := c.removeState(); err != nil {
 		return err
 	}
 	return os.MkdirAll(c.run.stateDir(c.id), 0o700)
@@ -42,6 +42,14 @@ func (c container) removeTransient() error {
 }
 
 func (c container) writeReport(r Report) error { return writeJSON(c.path(reportName), r) }
+
+// noteError keeps in the report what the engine is told. The engine has it anyway, so nothing is lost where that fails.
+func (c container) noteError(err error) {
+	if r, rerr := c.run.ReadReport(c.id); rerr == nil {
+		r.Error = err.Error()
+		_ = c.writeReport(r)
+	}
+}
 
 func (c container) addSteps(steps []Step) error {
 	r, err := c.run.ReadReport(c.id)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -84,7 +85,8 @@ type supervision struct {
 	runc       *exec.Cmd
 	runcExited chan struct{} // closed when runc has ended, with runcErr
 	runcErr    error
-	task       int // pidfd of the clone's first task, once there is one
+	criuDied   atomic.Bool // before runc, which is not as it should be
+	task       int         // pidfd of the clone's first task, once there is one
 }
 
 // call is a message with the connection that waits for its answer.
@@ -175,6 +177,7 @@ func (s *supervision) awaitHook() (call, error) {
 				k.conn.Close()
 				return k, err
 			}
+			s.watchCRIU(k.Pid)
 			return k, nil
 		case <-s.runcExited:
 			return call{}, s.explainExit()
@@ -242,10 +245,17 @@ func (s *supervision) fail(err error) error {
 	return err
 }
 
+// explainExit says why runc ended. When somebody has killed it or CRIU, the errors in CRIU's log are but consequences.
 func (s *supervision) explainExit() error {
-	err := s.runcErr
-	if err == nil {
-		err = errors.New("runc restore ended before the clone was released")
+	var exit *exec.ExitError
+	switch {
+	case s.criuDied.Load():
+		return errors.New("CRIU was killed; if the kernel's out-of-memory killer did it, dmesg says so")
+	case s.runcErr == nil:
+		return errors.New("runc restore ended before the clone was released")
+	case errors.As(s.runcErr, &exit) && exit.ExitCode() < 0:
+		return fmt.Errorf("runc restore: %w", s.runcErr)
+	default:
+		return s.explain(restoreLog, fmt.Errorf("runc restore: %w%s", s.runcErr, lastLine(s.path(workName)+"/runc.log")))
 	}
-	return s.explain("restore.log", fmt.Errorf("runc restore: %w%s", err, lastLine(s.path(workName)+"/runc.log")))
 }

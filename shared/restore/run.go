@@ -77,7 +77,7 @@ func (s *start) hot(ctx context.Context) (*Result, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("the snapshot was not restored within %s", timeout))
 	defer cancel()
 	result, err := s.restore(ctx)
-	if cause := context.Cause(ctx); err != nil && cause != nil {
+	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(err, cause) {
 		err = fmt.Errorf("%w: %w", cause, err)
 	}
 	return result, err

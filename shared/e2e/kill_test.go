@@ -1,0 +1,272 @@
+package e2e
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/criu-docker/criu-docker/shared/build"
+	"github.com/criu-docker/criu-docker/shared/criu"
+	"github.com/criu-docker/criu-docker/shared/engine"
+	"github.com/criu-docker/criu-docker/shared/restore"
+	"github.com/criu-docker/criu-docker/shared/snapshot"
+	"github.com/criu-docker/criu-docker/shared/store"
+)
+
+// The app has some megabytes that neither compress nor are zero, so that there is time to kill whoever writes them.
+const heavy = `x=$(head -c 6000000 /dev/urandom | base64)` + signalled
+
+// randomPoints returns a source of random numbers; the seed of a failed run can be given again in E2E_SEED.
+func randomPoints(t *testing.T) *rand.Rand {
+	t.Helper()
+	seed, err := strconv.ParseUint(os.Getenv("E2E_SEED"), 10, 64)
+	if err != nil {
+		seed = rand.Uint64()
+	}
+	t.Logf("E2E_SEED=%d", seed)
+	return rand.New(rand.NewPCG(seed, 0))
+}
+
+// builderEnv makes this program the builder that a test kills.
+const builderEnv = "E2E_BUILDER"
+
+func TestMain(m *testing.M) {
+	if job := os.Getenv(builderEnv); job != "" {
+		if err := builder(job); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// buildJob says what the builder builds.
+type buildJob struct{ Label, Dir string }
+
+func (j buildJob) options(s store.Store) build.Options {
+	l := &lab{label: j.Label}
+	return build.Options{
+		Spec: l.spec(tiny, heavy), Ready: counted, Checkpoint: criu.DefaultOptions(), Store: s, Dir: filepath.Join(j.Dir, "build"),
+	}
+}
+
+// builder makes one snapshot and tells every step that it begins.
+func builder(encoded string) error {
+	var job buildJob
+	if err := json.Unmarshal([]byte(encoded), &job); err != nil {
+		return err
+	}
+	ctx := context.Background()
+	eng, err := engine.Connect(ctx, "")
+	if err != nil {
+		return err
+	}
+	s, err := store.Open(ctx, job.Dir+"/store")
+	if err != nil {
+		return err
+	}
+	options := job.options(s)
+	options.OnEvent = func(e build.Event) {
+		if !e.Done && e.Total == 0 {
+			fmt.Println(e.Step)
+		}
+	}
+	_, err = build.Snapshot(ctx, eng, options)
+	return err
+}
+
+func TestBuilderKilledAtRandomPoints(t *testing.T) {
+	l := newLab(t)
+	w := newWitness(l)
+	random := randomPoints(t)
+	job := buildJob{l.label, l.dir}
+	elapsed := map[string]time.Duration{}
+	options := job.options(l.store)
+	options.OnEvent = func(e build.Event) { elapsed[e.Step] = e.Elapsed }
+	whole, err := build.Snapshot(l.ctx, l.eng, options)
+	require.NoError(t, err)
+	l.wholeOrAbsent(whole.Ref)
+
+	const rounds = 3
+	for range rounds {
+		for _, step := range slices.Sorted(maps.Keys(elapsed)) {
+			l.killBuilder(job, step, time.Duration(random.Int64N(int64(elapsed[step])+1)))
+			l.wholeOrAbsent(whole.Ref)
+		}
+	}
+	// Each build sweeps up what the one before has left; this one is not killed.
+	_, err = build.Snapshot(l.ctx, l.eng, job.options(l.store))
+	require.NoError(t, err)
+	l.wholeOrAbsent(whole.Ref)
+	require.Greater(t, len(w.seen()), rounds)
+	left, err := os.ReadDir(options.Dir)
+	require.NoError(t, err)
+	require.Empty(t, left)
+	w.nothingIsLeft()
+}
+
+// killBuilder starts a builder and kills it some time after it has begun a step.
+func (l *lab) killBuilder(job buildJob, step string, after time.Duration) {
+	l.Helper()
+	encoded, err := json.Marshal(job)
+	require.NoError(l, err)
+	self, err := os.Executable()
+	require.NoError(l, err)
+	cmd := exec.CommandContext(l.ctx, self)
+	cmd.Env = append(os.Environ(), builderEnv+"="+string(encoded))
+	cmd.Stderr = os.Stderr
+	steps, err := cmd.StdoutPipe()
+	require.NoError(l, err)
+	require.NoError(l, cmd.Start())
+	for lines := bufio.NewScanner(steps); lines.Scan() && lines.Text() != step; {
+	}
+	time.Sleep(after) // the random point
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	l.Logf("killed %s after the beginning of %s: %s", after, step, cmd.ProcessState)
+}
+
+// wholeOrAbsent checks that a snapshot is not half there, and withdraws it.
+func (l *lab) wholeOrAbsent(ref snapshot.Ref) {
+	l.Helper()
+	entry, err := l.store.GetRef(l.ctx, ref.String())
+	if errors.Is(err, store.ErrNotFound) {
+		return
+	}
+	require.NoError(l, err)
+	require.NoError(l, snapshot.Verify(l.ctx, l.store, entry.Manifest))
+	require.NoError(l, l.store.DeleteRef(l.ctx, ref.String(), entry.Generation))
+}
+
+// Whoever of those that bring a clone to life is killed, the restore ends with it: the container boots cold or is gone,
+// and the reason is told. A clone that runs needs none of them any more.
+func TestRestoreKilledAtRandomPoints(t *testing.T) {
+	l := newLab(t)
+	w := newWitness(l)
+	random := randomPoints(t)
+	l.build(l.spec(tiny, heavy), counted)
+	undisturbed := l.run(l.spec(tiny, heavy), restore.PolicyAlways)
+	var life time.Duration
+	for _, step := range undisturbed.Report.Steps {
+		life += step.Elapsed
+	}
+	require.Equal(t, -1, victims["supervisor"](undisturbed.ContainerID), "it is gone when the clone runs")
+	l.removeContainer(undisturbed)
+
+	const rounds = 6
+	for i := range rounds {
+		for _, victim := range slices.Sorted(maps.Keys(victims)) {
+			policy := []restore.Policy{restore.PolicyIfPresent, restore.PolicyAlways}[i%2]
+			after := time.Duration(random.Int64N(int64(life + life/5)))
+			killed := w.killDuringNextRestore(victims[victim], after)
+			r, err := l.tryRun(l.spec(tiny, heavy), policy)
+			t.Logf("%s, %s killed (%t) after %s: %s", policy, victim, <-killed, after, outcome(r, err))
+			if err != nil {
+				require.Equal(t, restore.PolicyAlways, policy, err)
+			} else {
+				l.works(r)
+				l.removeContainer(r)
+			}
+			w.nothingIsLeft()
+		}
+	}
+}
+
+func outcome(r *restore.Result, err error) string {
+	if err != nil {
+		return err.Error()
+	}
+	return strings.TrimSpace(string(r.Start) + " " + r.Reason)
+}
+
+// works checks that the app runs, and that it began where the result says.
+func (l *lab) works(r *restore.Result) {
+	l.Helper()
+	first := l.firstCount(r.ContainerID)
+	if r.Start == restore.Hot {
+		require.Greater(l, first, 1)
+	} else {
+		require.NotEmpty(l, r.Reason)
+		require.Equal(l, 1, first)
+	}
+	l.eventually(func() bool { return l.lastCount(r.ContainerID) > first }, "the app counts on")
+	require.Equal(l, "here", l.sh(r.ContainerID, "echo here"))
+}
+
+func (l *lab) removeContainer(r *restore.Result) {
+	l.Helper()
+	require.NoError(l, restore.Remove(l.ctx, l.eng, l.cache, r.ContainerID))
+}
+
+// victims find the processes that take part in the restore of a container; -1 if there is none.
+var victims = map[string]func(id string) (pid int){
+	"supervisor": func(id string) int {
+		return process(func(_ string, args []string) bool {
+			return slices.Contains(args, "supervise") && slices.Contains(args, id)
+		})
+	},
+	"runc": runcRestore,
+	"criu": func(id string) int {
+		parent := fmt.Sprintf("PPid:\t%d\n", runcRestore(id))
+		return process(func(dir string, args []string) bool {
+			status, _ := os.ReadFile(dir + "/status")
+			return strings.HasPrefix(args[0], "criu") && strings.Contains(string(status), parent)
+		})
+	},
+}
+
+func runcRestore(id string) int {
+	return process(func(_ string, args []string) bool {
+		return filepath.Base(args[0]) == "runc" && slices.Contains(args, "restore") && slices.Contains(args, id)
+	})
+}
+
+// process returns the pid of the process that is asked for.
+func process(wanted func(dir string, args []string) bool) int {
+	dirs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, dir := range dirs {
+		cmdline, _ := os.ReadFile(dir + "/cmdline")
+		if wanted(dir, strings.Split(string(cmdline), "\x00")) {
+			pid, _ := strconv.Atoi(filepath.Base(dir))
+			return pid
+		}
+	}
+	return -1
+}
+
+// killDuringNextRestore kills one process of the next restore that the test starts, some time after its supervisor has
+// appeared. The channel tells whether there was one.
+func (w *witness) killDuringNextRestore(victim func(id string) int, after time.Duration) <-chan bool {
+	known := len(w.seen())
+	killed := make(chan bool, 1)
+	go func() {
+		for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+			ids := w.seen()
+			if len(ids) == known || victims["supervisor"](ids[known]) < 0 {
+				continue
+			}
+			time.Sleep(after) // the random point
+			pid := victim(ids[known])
+			killed <- pid > 0 && unix.Kill(pid, unix.SIGKILL) == nil
+			return
+		}
+		killed <- false
+	}()
+	return killed
+}
