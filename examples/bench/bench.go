@@ -8,10 +8,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/criu-docker/criu-docker/shared/build"
 	"github.com/criu-docker/criu-docker/shared/cache"
@@ -33,8 +36,10 @@ type bench struct {
 
 	warm    *cache.Cache
 	podman  *podman
-	sizes   []size
 	samples map[series][]sample
+
+	mu    sync.Mutex
+	sizes []size
 }
 
 // Paths are the ways to start an app.
@@ -71,24 +76,33 @@ func (b *bench) prepare(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	// Nothing is measured yet, so that everything may boot at the same time.
+	made, ctx := errgroup.WithContext(ctx)
 	for _, a := range b.opts.apps {
-		slog.Info("making a snapshot", "app", a.name)
-		if err := b.snapshot(ctx, a); err != nil {
-			return fmt.Errorf("snapshot of %s: %w", a.name, err)
+		made.Go(func() error {
+			slog.Info("making a snapshot", "app", a.name)
+			if err := b.snapshot(ctx, a); err != nil {
+				return fmt.Errorf("snapshot of %s: %w", a.name, err)
+			}
+			return nil
+		})
+		if b.podman == nil {
+			continue
 		}
-		if b.podman != nil {
+		made.Go(func() error {
 			slog.Info("making Podman's exports", "app", a.name)
 			if err := b.export(ctx, a); err != nil {
 				return fmt.Errorf("export by Podman of %s: %w", a.name, err)
 			}
-		}
+			return nil
+		})
 	}
-	return nil
+	return made.Wait()
 }
 
 func (b *bench) snapshot(ctx context.Context, a app) error {
 	result, err := build.Snapshot(ctx, b.eng, build.Options{
-		Spec:       a.spec(filepath.Base(b.work), 1),
+		Spec:       a.spec(filepath.Base(b.work), slices.Max(b.opts.cpus)),
 		Ready:      build.Probe{Type: build.ProbeHTTP, Port: a.port, Path: a.path, Status: 200},
 		Checkpoint: criu.DefaultOptions(),
 		Store:      b.store,
@@ -106,7 +120,7 @@ func (b *bench) snapshot(ctx context.Context, a app) error {
 	if err != nil {
 		return err
 	}
-	b.sizes = append(b.sizes,
+	b.note(
 		size{a.name, sizeMemory, result.Config.Sizes.Memory},
 		size{a.name, sizeSnapshot, result.Config.Sizes.Packed},
 		size{a.name, sizeTarGzip, gzipped})
@@ -122,14 +136,18 @@ func (b *bench) export(ctx context.Context, a app) error {
 	if err := b.podman.load(ctx, archive); err != nil {
 		return err
 	}
-	var exported int64
-	for _, cpus := range b.opts.cpus {
-		if exported, err = b.podman.checkpoint(ctx, a, cpus); err != nil {
-			return err
-		}
+	exported, err := b.podman.checkpoint(ctx, a, b.opts.cpus)
+	if err != nil {
+		return err
 	}
-	b.sizes = append(b.sizes, size{a.name, sizePodman, exported})
+	b.note(size{a.name, sizePodman, exported})
 	return nil
+}
+
+func (b *bench) note(sizes ...size) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.sizes = append(b.sizes, sizes...)
 }
 
 // measure starts everything in turn, round by round, so that what disturbs the machine for a while disturbs all paths.

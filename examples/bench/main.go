@@ -43,9 +43,11 @@ type options struct {
 	apps   []app
 	cpus   []int
 	podman bool
-	store  string // address; a prefix of its own below it is used and emptied
-	dir    string // for caches, checkpoints and Podman's files; on a disk
-	out    string // where the results go
+
+	publish string // checkout to put the last results into, instead of measuring
+	store   string // address; a prefix of its own below it is used and emptied
+	dir     string // for caches, checkpoints and Podman's files; on a disk
+	out     string // where the results go
 }
 
 func parse(args []string) (options, error) {
@@ -53,11 +55,12 @@ func parse(args []string) (options, error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.IntVar(&o.rounds, "n", 5, "rounds; every path of every app is started once a round")
 	names := flags.String("apps", "redmine,fat-app", "apps to measure, beside the floor")
-	cpus := flags.String("cpus", "1,2", "numbers of CPUs to confine the engine and the apps to")
+	cpus := flags.String("cpus", defaultCPUs(), "numbers of CPUs to confine the engine and the apps to")
 	flags.BoolVar(&o.podman, "podman", true, "measure Podman's restore as well")
 	flags.StringVar(&o.store, "store", "gs://snapshots/bench", "store for the snapshots; what the benchmark puts there it removes")
 	flags.StringVar(&o.dir, "dir", "/var/lib/criu-docker/bench", "directory for unfinished work, on a disk")
 	flags.StringVar(&o.out, "out", "out", "directory for the results")
+	flags.StringVar(&o.publish, "publish", "", "measure nothing; copy the results in -out into README.md and docs of this checkout")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
@@ -81,7 +84,18 @@ func parse(args []string) (options, error) {
 	return o, nil
 }
 
+// defaultCPUs are 1 and 2, the second of which not every machine has.
+func defaultCPUs() string {
+	if runtime.NumCPU() == 1 {
+		return "1"
+	}
+	return "1,2"
+}
+
 func run(ctx context.Context, opts options) (err error) {
+	if opts.publish != "" {
+		return publish(opts.out, opts.publish)
+	}
 	eng, err := engine.Connect(ctx, "")
 	if err != nil {
 		return err

@@ -18,6 +18,7 @@ import (
 // CRIU, Podman), to the first n CPUs, as if the machine had no more. Containers are confined by their cgroup, because
 // runc resets the affinity of what it starts. The bucket is not confined: it stands for one that is elsewhere.
 func pin(n int) error {
+	runtime.GOMAXPROCS(n)
 	pids := []int{os.Getpid()}
 	comms, err := filepath.Glob("/proc/[0-9]*/comm")
 	if err != nil {

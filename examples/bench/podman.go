@@ -15,17 +15,7 @@ import (
 )
 
 // podman is Podman with a storage of its own, so that nothing of it stays and nothing that is there is touched.
-type podman struct {
-	dir     string
-	exports map[export]string // files to restore from
-}
-
-// export is one app's checkpoint. The CPUs that a container is confined to are part of it, and a restore can't change
-// them.
-type export struct {
-	app  string
-	cpus int
-}
+type podman struct{ dir string }
 
 func newPodman(dir string) (*podman, error) {
 	for _, d := range []string{"root", "run", "networks", "exports"} {
@@ -33,7 +23,7 @@ func newPodman(dir string) (*podman, error) {
 			return nil, err
 		}
 	}
-	return &podman{dir: dir, exports: map[export]string{}}, nil
+	return &podman{dir}, nil
 }
 
 // load copies an image from `docker save`.
@@ -43,39 +33,47 @@ func (p *podman) load(ctx context.Context, archive io.Reader) error {
 	return execute(cmd)
 }
 
-// checkpoint boots an app, freezes it when it answers, and keeps two exports: one as small as Podman makes them, whose
-// size is returned, and one without compression, which is the fastest to restore.
-func (p *podman) checkpoint(ctx context.Context, a app, cpus int) (size int64, err error) {
-	name := fmt.Sprintf("donor-%s-%d", a.name, cpus)
+// checkpoint boots an app, freezes it when it answers, and keeps exports: one as small as Podman makes them, whose size
+// is returned, and, for every number of CPUs, one without compression, which is the fastest to restore.
+func (p *podman) checkpoint(ctx context.Context, a app, cpus []int) (size int64, err error) {
+	name := "donor-" + a.name
 	addr, err := freeAddress(ctx)
 	if err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, p.remove(ctx, name)) }()
-	err = execute(p.command(ctx, "run", "-d", "--name", name, "--cpuset-cpus", cpuset(cpus),
-		"-p", fmt.Sprintf("%s:%d", addr, a.port), a.image))
-	if err != nil {
+	if err := execute(p.command(ctx, "run", "-d", "--name", name, "-p", fmt.Sprintf("%s:%d", addr, a.port), a.image)); err != nil {
 		return 0, err
 	}
 	if err := firstAnswer(ctx, "http://"+addr+a.path); err != nil {
 		return 0, err
 	}
 	small := filepath.Join(p.dir, "exports", name+".tar.zst")
-	fast := filepath.Join(p.dir, "exports", name+".tar")
-	err = execute(p.command(ctx, "container", "checkpoint", "--file-locks", "--leave-running", "--compress", "zstd", "-e", small, name))
-	if err != nil {
+	freeze := func(compression, file string) error {
+		return execute(p.command(ctx, "container", "checkpoint", "--file-locks", "--leave-running", "--compress", compression, "-e", file, name))
+	}
+	if err := freeze("zstd", small); err != nil {
 		return 0, err
 	}
-	err = execute(p.command(ctx, "container", "checkpoint", "--file-locks", "--compress", "none", "-e", fast, name))
-	if err != nil {
-		return 0, err
+	for _, n := range cpus {
+		if err := execute(p.command(ctx, "update", "--cpuset-cpus", cpuset(n), name)); err != nil {
+			return 0, err
+		}
+		if err := freeze("none", p.export(a, n)); err != nil {
+			return 0, err
+		}
 	}
-	p.exports[export{a.name, cpus}] = fast
 	info, err := os.Stat(small)
 	if err != nil {
 		return 0, err
 	}
 	return info.Size(), os.Remove(small)
+}
+
+// export is the file that an app is restored from. The CPUs that a container is confined to are part of it, and a
+// restore can't change them.
+func (p *podman) export(a app, cpus int) string {
+	return filepath.Join(p.dir, "exports", fmt.Sprintf("%s-%d.tar", a.name, cpus))
 }
 
 // start restores an app under a new name and measures until it answers.
@@ -87,7 +85,7 @@ func (p *podman) start(ctx context.Context, a app, cpus int) (_ sample, err erro
 	}
 	defer func() { err = errors.Join(err, p.remove(ctx, name)) }()
 	begin := time.Now()
-	err = execute(p.command(ctx, "container", "restore", "--file-locks", "-i", p.exports[export{a.name, cpus}], "-n", name,
+	err = execute(p.command(ctx, "container", "restore", "--file-locks", "-i", p.export(a, cpus), "-n", name,
 		"--publish", fmt.Sprintf("%s:%d", addr, a.port)))
 	if err != nil {
 		return sample{}, err

@@ -54,20 +54,29 @@ type results struct {
 }
 
 func (b *bench) report(ctx context.Context) (*results, error) {
-	machine, err := b.machine(ctx)
-	if err != nil {
-		return nil, err
+	r := summarise(b.samples, b.sizes)
+	var err error
+	r.machine, err = b.machine(ctx)
+	return r, err
+}
+
+// summarise orders its results by app, CPUs and path, however they were measured.
+func summarise(samples map[series][]sample, sizes []size) *results {
+	r := &results{
+		Sizes: slices.SortedFunc(slices.Values(sizes), func(x, y size) int {
+			return cmp.Or(cmp.Compare(x.App, y.App), cmp.Compare(x.Path, y.Path))
+		}),
+		download: map[series]time.Duration{}, rss: map[series]int64{},
 	}
-	r := &results{Sizes: b.sizes, machine: machine, download: map[series]time.Duration{}, rss: map[series]int64{}}
-	for key, samples := range b.samples {
-		totals := seconds(samples)
+	for key, list := range samples {
+		totals := seconds(list)
 		r.Rows = append(r.Rows, row{
-			App: key.app, CPUs: key.cpus, Path: key.path, N: len(samples),
+			App: key.app, CPUs: key.cpus, Path: key.path, N: len(list),
 			Median: median(totals), Min: slices.Min(totals), Max: slices.Max(totals),
 		})
 		var fetches []time.Duration
 		var memory []int64
-		for _, s := range samples {
+		for _, s := range list {
 			fetches, memory = append(fetches, s.fetch), append(memory, s.rss)
 		}
 		r.download[key], r.rss[key] = median(fetches), median(memory)
@@ -75,7 +84,7 @@ func (b *bench) report(ctx context.Context) (*results, error) {
 	slices.SortFunc(r.Rows, func(x, y row) int {
 		return cmp.Or(cmp.Compare(x.App, y.App), cmp.Compare(x.CPUs, y.CPUs), cmp.Compare(x.Path, y.Path))
 	})
-	return r, nil
+	return r
 }
 
 // machine describes what was measured on, a fact a line.

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func write(t *testing.T, file, content string) {
+	t.Helper()
+	require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o755))
+	require.NoError(t, os.WriteFile(file, []byte(content), 0o644))
+}
+
+func read(t *testing.T, file string) string {
+	t.Helper()
+	content, err := os.ReadFile(file)
+	require.NoError(t, err)
+	return string(content)
+}
+
+func TestPublish(t *testing.T) {
+	out, checkout := t.TempDir(), t.TempDir()
+	readme := filepath.Join(checkout, "README.md")
+	write(t, filepath.Join(checkout, "docs/benchmarks.md"), "old")
+	write(t, readme, "# Name\n"+tableBegin+"old\n"+tableEnd+"more\n")
+
+	assert.ErrorContains(t, publish(out, checkout), "run make bench first")
+	r := sampleResults()
+	require.NoError(t, r.write(out))
+	require.NoError(t, publish(out, checkout))
+	assert.Equal(t, "# Name\n"+tableBegin+r.starts().RenderMarkdown()+"\n"+tableEnd+"more\n", read(t, readme))
+	assert.Equal(t, read(t, filepath.Join(out, "bench.md")), read(t, filepath.Join(checkout, "docs/benchmarks.md")))
+	assert.Equal(t, read(t, filepath.Join(out, "bench.svg")), read(t, filepath.Join(checkout, "docs/bench.svg")))
+
+	write(t, readme, "# Name\n"+tableEnd+tableBegin)
+	assert.ErrorContains(t, publish(out, checkout), "README.md")
+}
+
+// The README shows the table of docs/benchmarks.md, which is of one run.
+func TestDocumentsAgree(t *testing.T) {
+	var tables []string
+	for _, file := range []string{"../../README.md", "../../docs/benchmarks.md"} {
+		_, table, _, err := aroundTable([]byte(read(t, file)))
+		require.NoError(t, err, file)
+		tables = append(tables, string(table))
+	}
+	assert.NotEmpty(t, tables[0])
+	assert.Equal(t, tables[0], tables[1])
+	assert.Equal(t, "http://www.w3.org/2000/svg svg", parseSVG(t, []byte(read(t, "../../docs/bench.svg"))).root)
+}
