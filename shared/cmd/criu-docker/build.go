@@ -68,7 +68,6 @@ it exits 0), log:REGEX (until a line of output matches).`,
 	set.BoolVar(&f.pull, "pull", false, "pull the image even if the engine has one of that name")
 	set.StringVar(&f.dir, "work-dir", build.DefaultDir, "directory for unfinished work, with room for the app's memory")
 	f.container.add(set)
-	must(cmd.MarkFlagRequired("ready"))
 	return cmd
 }
 
@@ -140,6 +139,9 @@ func (f *buildFlags) options(image string, command []string) (opts build.Options
 }
 
 func (f *buildFlags) probe() (build.Probe, error) {
+	if f.ready == "" {
+		return build.Probe{}, errors.New("--ready is missing: say when the container is ready to be frozen, for example --ready http://:3000/login")
+	}
 	probe, err := parseProbe(f.ready)
 	switch {
 	case err != nil:
@@ -210,11 +212,4 @@ func newBuildResult(r *build.Result) buildResult {
 		out.Seconds += t.Elapsed.Seconds()
 	}
 	return out
-}
-
-// must is for errors that only a mistake in this program can cause.
-func must(err error) {
-	if err != nil {
-		panic(err)
-	}
 }

@@ -67,7 +67,7 @@ func (f *containerFlags) add(set *pflag.FlagSet) {
 	set.StringVar(&f.entrypoint, "entrypoint", "", "program to start instead of the image's entrypoint")
 	set.StringVarP(&f.user, "user", "u", "", "user and group (NAME|UID[:GROUP|GID])")
 	set.StringVarP(&f.workdir, "workdir", "w", "", "working directory")
-	set.BoolVarP(&f.tty, "tty", "t", false, "allocate a terminal")
+	set.BoolVarP(&f.tty, "tty", "t", false, "allocate a terminal; containers with one always boot cold")
 	set.BoolVar(&f.init, "init", false, "run an init that forwards signals and reaps processes")
 
 	set.StringArrayVarP(&f.publish, "publish", "p", nil, "publish a port ([[IP:]HOSTPORT:]PORT[/PROTOCOL])")

@@ -92,9 +92,9 @@ func (f *containerFlags) environment() ([]string, error) {
 }
 
 func (f *containerFlags) hostConfig() (*container.HostConfig, error) {
-	restart, err := opts.ParseRestartPolicy(f.restart)
+	restart, err := f.restartPolicy()
 	if err != nil {
-		return nil, fmt.Errorf("--restart: %w", err)
+		return nil, fmt.Errorf("--restart %q: %w", f.restart, err)
 	}
 	mounts, err := f.mountList()
 	if err != nil {
@@ -127,7 +127,7 @@ func (f *containerFlags) hostConfig() (*container.HostConfig, error) {
 		UsernsMode:      container.UsernsMode(f.userns),
 		CgroupnsMode:    container.CgroupnsMode(f.cgroupns),
 		Sysctls:         f.sysctls.GetAll(),
-		RestartPolicy:   container.RestartPolicy{Name: container.RestartPolicyMode(restart.Name), MaximumRetryCount: restart.MaximumRetryCount},
+		RestartPolicy:   restart,
 		LogConfig:       container.LogConfig{Type: f.logDriver, Config: opts.ConvertKVStringsToMap(f.logOpts)},
 		Resources: container.Resources{
 			Memory:       f.memory.Value(),
@@ -150,6 +150,15 @@ func (f *containerFlags) hostConfig() (*container.HostConfig, error) {
 		host.Tmpfs[destination] = options
 	}
 	return host, nil
+}
+
+func (f *containerFlags) restartPolicy() (container.RestartPolicy, error) {
+	given, err := opts.ParseRestartPolicy(f.restart)
+	if err != nil {
+		return container.RestartPolicy{}, err
+	}
+	policy := container.RestartPolicy{Name: container.RestartPolicyMode(given.Name), MaximumRetryCount: given.MaximumRetryCount}
+	return policy, container.ValidateRestartPolicy(policy)
 }
 
 // binds are the volumes that have a source; one that is relative to the working directory is made absolute.
@@ -182,6 +191,11 @@ func (f *containerFlags) mountList() ([]mount.Mount, error) {
 }
 
 func (f *containerFlags) ports() (nat.PortSet, nat.PortMap, error) {
+	for _, p := range f.publish {
+		if _, err := nat.ParsePortSpec(p); err != nil {
+			return nil, nil, fmt.Errorf("--publish %q: %w: want [[IP:]HOSTPORT:]PORT[/PROTOCOL]", p, err)
+		}
+	}
 	exposed, bindings, err := nat.ParsePortSpecs(f.publish)
 	if err != nil {
 		return nil, nil, fmt.Errorf("--publish: %w", err)
@@ -190,12 +204,12 @@ func (f *containerFlags) ports() (nat.PortSet, nat.PortMap, error) {
 		protocol, portRange := nat.SplitProtoPort(e)
 		first, last, err := nat.ParsePortRange(portRange)
 		if err != nil {
-			return nil, nil, fmt.Errorf("--expose %s: %w", e, err)
+			return nil, nil, fmt.Errorf("--expose %q: %w: want PORT[-PORT][/PROTOCOL]", e, err)
 		}
 		for port := first; port <= last; port++ {
 			p, err := nat.NewPort(protocol, fmt.Sprint(port))
 			if err != nil {
-				return nil, nil, fmt.Errorf("--expose %s: %w", e, err)
+				return nil, nil, fmt.Errorf("--expose %q: %w: want PORT[-PORT][/PROTOCOL]", e, err)
 			}
 			exposed[p] = struct{}{}
 		}

@@ -81,7 +81,9 @@ func (p *program) containers() []string {
 	return ids
 }
 
-func (p *program) path(elem ...string) string { return filepath.Join(append([]string{p.dir}, elem...)...) }
+func (p *program) path(elem ...string) string {
+	return filepath.Join(append([]string{p.dir}, elem...)...)
+}
 
 // outcome is what a run of the program came to.
 type outcome struct {
