@@ -17,6 +17,7 @@ type Checkpoint struct {
 	Processes []Process // the roots of the process tree; one, for a container
 	Files     []OpenFile
 	Sockets   []Socket
+	Mounts    []Mount // by destination; none if the container shared its host's
 	// Established is true when a TCP connection was open. Without one the network need not be locked at restore.
 	Established bool
 	Stats       DumpStats
@@ -47,6 +48,14 @@ type Socket struct {
 	Dest     string `json:"destination,omitempty"`
 }
 
+// Mount is a mount that the frozen processes saw.
+type Mount struct {
+	Destination string `json:"destination"`
+	Type        string `json:"type,omitempty"`      // of the file system, in small letters; "" for some external ones
+	External    bool   `json:"external,omitempty"`  // it comes from outside, so that every clone brings its own
+	ReadOnly    bool   `json:"read_only,omitempty"` // by the mount's own flags
+}
+
 // DumpStats is what CRIU measured while it froze the donor.
 type DumpStats struct {
 	Freezing     time.Duration // until every process had stopped
@@ -72,6 +81,9 @@ func Inspect(dir string) (*Checkpoint, error) {
 		}
 	}
 	ckpt.Processes = children(tasks, 0)
+	if ckpt.Mounts, err = images.mounts(); err != nil {
+		return nil, fmt.Errorf("checkpoint %s: mounts: %w", dir, err)
+	}
 	if ckpt.Stats, err = dumpStats(dir); err != nil {
 		return nil, fmt.Errorf("checkpoint %s: %w", dir, err)
 	}

@@ -7,7 +7,11 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/checkpoint-restore/go-criu/v8/crit"
+	"github.com/checkpoint-restore/go-criu/v8/crit/images/mnt"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/criu-docker/criu-docker/shared/criu"
 )
@@ -107,4 +111,43 @@ func copyCheckpoint(t *testing.T) string {
 	dir := filepath.Join(t.TempDir(), "checkpoint")
 	require.NoError(t, os.CopyFS(dir, os.DirFS(checkpoint)))
 	return dir
+}
+
+func TestInspectMounts(t *testing.T) {
+	dir := copyCheckpoint(t)
+	got, err := criu.Inspect(dir)
+	require.NoError(t, err)
+	require.Empty(t, got.Mounts, "it was frozen in its host's mount namespace")
+
+	writeMounts(t, filepath.Join(dir, "mountpoints-13.img"),
+		&mnt.MntEntry{Mountpoint: proto.String("./proc/sys"), Fstype: proto.Uint32(uint32(mnt.Fstype_PROC)), Flags: proto.Uint32(unix.MS_RDONLY | unix.MS_NOSUID)},
+		&mnt.MntEntry{Mountpoint: proto.String("/"), Fstype: proto.Uint32(uint32(mnt.Fstype_OVERLAYFS)), Flags: proto.Uint32(0)},
+		&mnt.MntEntry{Mountpoint: proto.String("./data"), Fstype: proto.Uint32(uint32(mnt.Fstype_UNSUPPORTED)), Flags: proto.Uint32(0), ExtKey: proto.String("/data")},
+		&mnt.MntEntry{Mountpoint: proto.String("./run"), Fstype: proto.Uint32(uint32(mnt.Fstype_AUTO)), Fsname: proto.String("tmpfs"), Flags: proto.Uint32(0)},
+	)
+	got, err = criu.Inspect(dir)
+	require.NoError(t, err)
+	require.Equal(t, []criu.Mount{
+		{Destination: "/", Type: "overlayfs"},
+		{Destination: "/data", External: true},
+		{Destination: "/proc/sys", Type: "proc", ReadOnly: true},
+		{Destination: "/run", Type: "tmpfs"},
+	}, got.Mounts)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "mountpoints-14.img"), []byte("not an image"), 0o600))
+	_, err = criu.Inspect(dir)
+	require.ErrorContains(t, err, "mountpoints-14.img")
+}
+
+func writeMounts(t *testing.T, path string, mounts ...*mnt.MntEntry) {
+	t.Helper()
+	img := &crit.CriuImage{Magic: "MNTS", EntryType: &mnt.MntEntry{}}
+	for i, m := range mounts {
+		m.MntId, m.RootDev, m.ParentMntId = proto.Uint32(uint32(i)), proto.Uint32(0), proto.Uint32(0)
+		m.Root, m.Source, m.Options = proto.String("/"), proto.String("none"), proto.String("")
+		img.Entries = append(img.Entries, &crit.CriuEntry{Message: m})
+	}
+	f, err := os.Create(path)
+	require.NoError(t, err)
+	require.NoError(t, crit.New(nil, f, "", false, false).Encode(img))
+	require.NoError(t, f.Close())
 }

@@ -23,6 +23,7 @@ type Config struct {
 	Processes  []criu.Process  `json:"processes"`
 	Files      []criu.OpenFile `json:"files,omitempty"`
 	Sockets    []criu.Socket   `json:"sockets,omitempty"`
+	Mounts     []criu.Mount    `json:"mounts,omitempty"` // all of them; Run.Mounts are those that were asked for
 	Sizes      Sizes           `json:"sizes"`
 	Timings    []Timing        `json:"timings"`
 }

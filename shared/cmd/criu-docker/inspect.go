@@ -26,7 +26,7 @@ are in the frozen memory.`,
 		Args: usage(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.inspect(cmd.Context(), args[0], files) },
 	}
-	cmd.Flags().BoolVar(&files, "files", false, "list open files too")
+	cmd.Flags().BoolVar(&files, "files", false, "list open files and mounts too")
 	return cmd
 }
 
@@ -132,6 +132,23 @@ func describeFrozen(t table, c snapshot.Config, files bool) {
 			t.row("  file", fmt.Sprintf("%d:%s %s %s", f.PID, f.FD, f.Type, f.Path))
 		}
 	}
+	t.row("Mounts", fmt.Sprintf("%d", len(c.Mounts)))
+	if files {
+		for _, m := range c.Mounts {
+			t.row("  at", describeMount(m))
+		}
+	}
+}
+
+func describeMount(m criu.Mount) string {
+	origin, access := "the container's own", "read-write"
+	if m.External {
+		origin = "the host's"
+	}
+	if m.ReadOnly {
+		access = "read-only"
+	}
+	return fmt.Sprintf("%s (%s, %s, %s)", m.Destination, orElse(m.Type, "bind"), origin, access)
 }
 
 func describeProcesses(t table, list []criu.Process, indent string) {

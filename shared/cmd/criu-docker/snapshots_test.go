@@ -36,7 +36,7 @@ func TestListAndInspect(t *testing.T) {
 		for _, want := range []string{
 			ref, dgst, p.path("store"), tinyImage, "/bin/busybox httpd -f -p 80 -h /www", "MODE", "80/tcp, 9000/tcp",
 			"/scratch (tmpfs, read-write)", "busybox", "LISTEN", "Linux ", "CRIU 4", "runc ", "link remap", "tcp close",
-			"file locks", "boot", "freeze", "/www",
+			"file locks", "boot", "freeze", "/www", "/scratch (tmpfs, the container's own, read-write)", "/etc/hosts (bind, the host's, read-write)",
 		} {
 			require.Contains(t, text, want, name)
 		}
