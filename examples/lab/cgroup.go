@@ -43,6 +43,13 @@ func removeCgroups(path string) error {
 	return nil
 }
 
+// removeIfEmpty removes a cgroup that several labs share, unless one of them uses it.
+func removeIfEmpty(path string) {
+	for _, root := range cgroupRoots() {
+		_ = unix.Rmdir(filepath.Join(root, path)) // fails as long as anything is below it, and if it is not there
+	}
+}
+
 func removeCgroup(dir string) error {
 	var dirs []string
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {

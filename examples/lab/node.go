@@ -29,7 +29,8 @@ type Node struct {
 type nodeSpec struct {
 	Name   string `json:"name"`
 	Rootfs string `json:"rootfs"`
-	Cgroup string `json:"cgroup"` // parent of every container's cgroup
+	Cgroup string `json:"cgroup"`         // parent of every container's cgroup
+	Bare   bool   `json:"bare,omitempty"` // without anything of this repository
 }
 
 func readSpec(dir string) (nodeSpec, error) {
@@ -145,8 +146,8 @@ func (n *Node) prepare(spec nodeSpec) error {
 		}
 	}
 	old, err := readSpec(n.Dir)
-	if err == nil && old.Rootfs != spec.Rootfs {
-		// What was written on top of another root file system doesn't fit this one.
+	if err == nil && (old.Rootfs != spec.Rootfs || old.Bare != spec.Bare) {
+		// What was written on top of another root file system doesn't fit this one, and a bare node has to be bare.
 		if err := os.RemoveAll(filepath.Join(n.Dir, "upper")); err != nil {
 			return fmt.Errorf("node directory: %w", err)
 		}

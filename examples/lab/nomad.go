@@ -117,7 +117,10 @@ client {
     "fingerprint.denylist" = "env_aws,env_gce,env_azure,env_digitalocean,consul,vault"
   }
 }
+`
 
+// nomadPluginConfig is what the driver of this repository adds to a client's configuration.
+const nomadPluginConfig = `
 plugin "nomad-driver-criu-docker" {
   config {
     allow_privileged = true
@@ -150,15 +153,19 @@ func (n *Node) nomadServer(nomad nomadBinary) service {
 }
 
 // nomadAgent is the client that runs tasks on this node. A directory beside its configuration holds what others add.
-func (n *Node) nomadAgent(nomad nomadBinary) service {
+func (n *Node) nomadAgent(nomad nomadBinary, bare bool) service {
 	own := nodeAddress(n.index())
+	config := nomadClientConfig
+	if !bare {
+		config += nomadPluginConfig
+	}
 	cgroup := strings.TrimPrefix(n.cgroup(), "/") + "/nomad"
 	return service{
 		Name: "nomad",
 		Argv: []string{hostRoot + nomad.path, "agent", "-config", "/etc/nomad/client.hcl", "-config", "/etc/nomad/client.d"},
 		Env:  []string{"STORAGE_EMULATOR_HOST=http://" + gcsAddress}, // for the plugin, which inherits it
 		Files: map[string]string{
-			"/etc/nomad/client.hcl":           fmt.Sprintf(nomadClientConfig, own, n.Name, pluginDir, nodeAddress(1)+":4647", nodeLink, cgroup),
+			"/etc/nomad/client.hcl":           fmt.Sprintf(config, own, n.Name, pluginDir, nodeAddress(1)+":4647", nodeLink, cgroup),
 			"/etc/nomad/client.d/README":      "Files *.hcl here are read after client.hcl.\n",
 			filepath.Join(pluginDir, ".keep"): "",
 		},

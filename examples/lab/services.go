@@ -31,8 +31,11 @@ type probe struct {
 }
 
 // services are what runs on a node. The bucket and Nomad's server are on the first node only.
-func (n *Node) services(nomad nomadBinary) []service {
+func (n *Node) services(nomad nomadBinary, bare bool) []service {
 	list := []service{n.dockerd()}
+	if bare {
+		list[0] = n.bareDockerd()
+	}
 	if n.index() == 1 {
 		list = append(list, fakeGCS())
 	}
@@ -40,7 +43,7 @@ func (n *Node) services(nomad nomadBinary) []service {
 		list = append(list, n.nomadServer(nomad))
 	}
 	if nomad.path != "" {
-		list = append(list, n.nomadAgent(nomad))
+		list = append(list, n.nomadAgent(nomad, bare))
 	}
 	return list
 }
@@ -64,6 +67,16 @@ func (n *Node) dockerd() service {
 		Files: map[string]string{"/etc/docker/daemon.json": string(daemonJSON) + "\n"},
 		Probe: probe{Network: "unix", Address: "/run/docker.sock", URL: "http://docker/_ping"},
 	}
+}
+
+// bareDockerd knows nothing of criu-docker. What it needs in order to run in a node is on its command line, so that
+// daemon.json is the user's.
+func (n *Node) bareDockerd() service {
+	s := n.dockerd()
+	s.Argv = append(s.Argv, "--storage-driver=overlay2", "--exec-opt=native.cgroupdriver=cgroupfs",
+		"--cgroup-parent="+n.cgroup(), "--shutdown-timeout=5")
+	s.Files = nil
+	return s
 }
 
 // check returns nil when the service serves its page.

@@ -19,6 +19,7 @@ type upOptions struct {
 	install []string // binaries for the nodes
 	images  []string
 	nomad   bool
+	bare    bool
 }
 
 func upCommand(lab *Lab) *cobra.Command {
@@ -38,6 +39,7 @@ func upCommand(lab *Lab) *cobra.Command {
 	flags.StringSliceVar(&o.install, "install", nil, "binaries to install into the nodes, as install-binary does")
 	flags.StringSliceVar(&o.images, "images", imageNames(), "images to build and load")
 	flags.BoolVar(&o.nomad, "nomad", true, "run a Nomad agent on each node")
+	flags.BoolVar(&o.bare, "bare", false, "leave Docker and Nomad as a distribution installs them: no daemon.json, no runtime, no driver")
 	return cmd
 }
 
@@ -66,7 +68,7 @@ func (l *Lab) up(ctx context.Context, o upOptions) error {
 	}
 	for i := 1; i <= o.nodes; i++ {
 		node := l.node(nodeName(i))
-		spec := nodeSpec{Name: node.Name, Rootfs: rootfs, Cgroup: node.cgroup()}
+		spec := nodeSpec{Name: node.Name, Rootfs: rootfs, Cgroup: node.cgroup(), Bare: o.bare}
 		if err := node.ensure(ctx, spec); err != nil {
 			return err
 		}
@@ -81,7 +83,7 @@ func (l *Lab) up(ctx context.Context, o upOptions) error {
 				return err
 			}
 		}
-		if err := node.ensureServices(ctx, node.services(nomad)); err != nil {
+		if err := node.ensureServices(ctx, node.services(nomad, o.bare)); err != nil {
 			return err
 		}
 		if err := node.loadImages(ctx, o.images...); err != nil {
@@ -154,6 +156,7 @@ func (l *Lab) down(ctx context.Context, purge bool) error {
 	if err := removeCgroups(l.cgroup()); err != nil {
 		return err
 	}
+	removeIfEmpty(filepath.Dir(l.cgroup()))
 	if purge {
 		if err := os.RemoveAll(filepath.Join(l.Dir, "nodes")); err != nil {
 			return fmt.Errorf("delete the nodes' data: %w", err)
