@@ -20,7 +20,9 @@ import (
 	"github.com/criu-docker/criu-docker/shared/snapshot"
 )
 
-// buildLabel is on every donor; its value is the name of the build's work directory.
+const runDir = ociruntime.RunDir(ociruntime.DefaultRunDir)
+
+// buildLabel is on every donor; its value is the path of the build's work directory.
 const buildLabel = "io.criu-docker.build"
 
 // donor is the container that is booted and frozen.
@@ -45,7 +47,7 @@ func (d *donor) boot(ctx context.Context, spec engine.Spec) error {
 	if err := os.Mkdir(d.work.checkpoint(), 0o700); err != nil {
 		return err
 	}
-	err = ociruntime.RunDir(ociruntime.DefaultRunDir).WriteRequest(id, ociruntime.Request{
+	err = runDir.WriteRequest(id, ociruntime.Request{
 		Kind:          ociruntime.KindDonor,
 		Engine:        d.eng.Client.DaemonHost(),
 		CheckpointDir: d.work.checkpoint(),
@@ -85,7 +87,6 @@ func (d *donor) boot(ctx context.Context, spec engine.Spec) error {
 // freeze checkpoints the donor, which ends it, and collects what a snapshot is made of.
 func (d *donor) freeze(ctx context.Context, cfg snapshot.Config) (snapshot.Source, error) {
 	end := d.progress.begin("freeze")
-	runDir := ociruntime.RunDir(ociruntime.DefaultRunDir)
 	if err := d.eng.Freeze(ctx, d.id); err != nil {
 		if report, rerr := runDir.ReadReport(d.id); rerr == nil && report.Failure != nil {
 			err = report.Failure
@@ -122,7 +123,7 @@ func (d *donor) freeze(ctx context.Context, cfg snapshot.Config) (snapshot.Sourc
 	if err != nil {
 		return snapshot.Source{}, fmt.Errorf("what was frozen: %w", err)
 	}
-	cfg.Processes, cfg.Files, cfg.Sockets = frozen.Processes, frozen.Files, frozen.Sockets
+	cfg.Processes, cfg.Files, cfg.Sockets, cfg.Mounts = frozen.Processes, frozen.Files, frozen.Sockets, frozen.Mounts
 	src.Config = cfg
 	return src, nil
 }
@@ -198,7 +199,7 @@ func donorSpec(opts Options, work string) (engine.Spec, error) {
 	if config.Labels == nil {
 		config.Labels = map[string]string{}
 	}
-	config.Labels[buildLabel] = filepath.Base(work)
+	config.Labels[buildLabel] = work
 	host := container.HostConfig{}
 	if opts.Spec.Host != nil {
 		host = *opts.Spec.Host

@@ -19,10 +19,7 @@ import (
 // lives, so a directory whose lock is free has no owner any more.
 func Sweep(ctx context.Context, eng *engine.Engine, dir string) error {
 	entries, err := os.ReadDir(dir)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("build directory: %w", err)
 	}
 	var errs []error
@@ -35,10 +32,59 @@ func Sweep(ctx context.Context, eng *engine.Engine, dir string) error {
 		}
 		errs = append(errs, w.remove(ctx, eng))
 	}
+	return errors.Join(append(errs, sweepDonors(ctx, eng, dir), sweepRequests(ctx, eng, dir))...)
+}
+
+// sweepDonors removes the donors of builds in dir whose work directory is gone: of a build that was killed while the engine
+// was creating its donor, which was there only after the sweep had looked for it.
+func sweepDonors(ctx context.Context, eng *engine.Engine, dir string) error {
+	donors, err := eng.Client.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", buildLabel))})
+	if err != nil {
+		return fmt.Errorf("donors of killed builds: %w", err)
+	}
+	var errs []error
+	for _, d := range donors {
+		work := d.Labels[buildLabel]
+		if filepath.Dir(work) != filepath.Clean(dir) {
+			continue
+		}
+		if _, err := os.Stat(work); errors.Is(err, os.ErrNotExist) {
+			errs = append(errs, removeDonor(ctx, eng, d.ID))
+		}
+	}
 	return errors.Join(errs...)
 }
 
-// workDir is the place of one build: DIR/checkpoint, DIR/rootfs.tar, DIR/nomad. It owns the donors that carry its name.
+// sweepRequests forgets the donors of builds in dir that are gone: of a sweep that was killed between the one and the other.
+func sweepRequests(ctx context.Context, eng *engine.Engine, dir string) error {
+	ids, err := runDir.Requests()
+	if err != nil {
+		return fmt.Errorf("requests of killed builds: %w", err)
+	}
+	var errs []error
+	for _, id := range ids {
+		req, err := runDir.ReadRequest(id)
+		if err != nil || req.Kind != ociruntime.KindDonor || filepath.Dir(filepath.Dir(req.CheckpointDir)) != filepath.Clean(dir) {
+			continue // another's, and one that can't be read is nobody's to guess
+		}
+		if _, err := eng.Client.ContainerInspect(ctx, id); engine.IsNotFound(err) {
+			errs = append(errs, runDir.Forget(id))
+		} else if err != nil {
+			errs = append(errs, fmt.Errorf("donor of a killed build: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func removeDonor(ctx context.Context, eng *engine.Engine, id string) error {
+	if err := eng.Remove(ctx, id); err != nil {
+		return err
+	}
+	return runDir.Forget(id)
+}
+
+// workDir is the place of one build: DIR/checkpoint, DIR/rootfs.tar, DIR/nomad. It owns the donors that carry its
+// path in their label.
 type workDir struct {
 	dir  string
 	held *os.File
@@ -49,7 +95,7 @@ func newWorkDir(parent string) (*workDir, error) {
 		return nil, fmt.Errorf("build directory: %w", err)
 	}
 	for {
-		dir, err := os.MkdirTemp(parent, "build-")
+		dir, err := os.MkdirTemp(filepath.Clean(parent), "build-")
 		if err != nil {
 			return nil, fmt.Errorf("build directory: %w", err)
 		}
@@ -98,14 +144,13 @@ func (w *workDir) remove(ctx context.Context, eng *engine.Engine) error {
 	defer w.held.Close()
 	donors, err := eng.Client.ContainerList(ctx, container.ListOptions{
 		All:     true,
-		Filters: filters.NewArgs(filters.Arg("label", buildLabel+"="+filepath.Base(w.dir))),
+		Filters: filters.NewArgs(filters.Arg("label", buildLabel+"="+w.dir)),
 	})
 	if err != nil {
 		return fmt.Errorf("donors of build %s: %w", filepath.Base(w.dir), err)
 	}
 	for _, d := range donors {
-		err := errors.Join(eng.Remove(ctx, d.ID), ociruntime.RunDir(ociruntime.DefaultRunDir).Forget(d.ID))
-		if err != nil {
+		if err := removeDonor(ctx, eng, d.ID); err != nil {
 			return err // the directory stays, so that the next sweep tries again
 		}
 	}

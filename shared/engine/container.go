@@ -8,13 +8,18 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/docker/docker/api/types/checkpoint"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/pkg/stdcopy"
 )
 
-// Create creates a container, not yet started, under the given runtime ("" takes the engine's default).
+// createTimeout bounds the creation of a container.
+const createTimeout = time.Minute
+
+// Create creates a container, not yet started, under the given runtime ("" takes the engine's default). The engine would
+// go on for a caller that is gone, and nobody would know the container; so the end of ctx is heeded afterwards.
 func (e *Engine) Create(ctx context.Context, spec Spec, runtime string) (id string, err error) {
 	host := container.HostConfig{}
 	if spec.Host != nil {
@@ -23,7 +28,15 @@ func (e *Engine) Create(ctx context.Context, spec Spec, runtime string) (id stri
 	if runtime != "" {
 		host.Runtime = runtime
 	}
-	resp, err := e.Client.ContainerCreate(ctx, spec.Config, &host, spec.Network, nil, spec.Name)
+	if err := ctx.Err(); err != nil {
+		return "", fmt.Errorf("create container of %q: %w", spec.Config.Image, context.Cause(ctx))
+	}
+	patient, cancel := context.WithTimeout(context.WithoutCancel(ctx), createTimeout)
+	defer cancel()
+	resp, err := e.Client.ContainerCreate(patient, spec.Config, &host, spec.Network, nil, spec.Name)
+	if err == nil && ctx.Err() != nil {
+		err = errors.Join(context.Cause(ctx), e.Remove(patient, resp.ID))
+	}
 	if err != nil {
 		return "", fmt.Errorf("create container of %q: %w", spec.Config.Image, err)
 	}

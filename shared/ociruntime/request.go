@@ -115,14 +115,17 @@ func (d RunDir) ReadReport(containerID string) (Report, error) {
 	return r, err
 }
 
-// Forget removes a container's request, report and logs. The container must be gone, or it becomes an ordinary one.
+// Forget removes a container's request, report and logs. The container must be gone, or it becomes an ordinary one. The
+// request goes last: whoever is killed over it finds the container again.
 func (d RunDir) Forget(containerID string) error {
-	err := os.Remove(d.requestFile(containerID))
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
-	}
 	c := container{run: d, id: containerID}
-	return errors.Join(err, c.removeNetns(), c.removeState())
+	if err := errors.Join(c.removeNetns(), c.removeState()); err != nil {
+		return fmt.Errorf("forget container %.12s: %w", containerID, err)
+	}
+	if err := os.Remove(d.requestFile(containerID)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("forget container %.12s: %w", containerID, err)
+	}
+	return nil
 }
 
 func (d RunDir) requestFile(id string) string {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/criu-docker/criu-docker/shared/cache"
 	"github.com/criu-docker/criu-docker/shared/engine"
@@ -28,6 +29,9 @@ func Sweep(ctx context.Context, eng *engine.Engine, c *cache.Cache) error {
 	var errs []error
 	for _, id := range ids {
 		req, err := runDir.ReadRequest(id)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // forgotten meanwhile
+		}
 		if err != nil || req.Kind != ociruntime.KindClone || req.Engine != eng.Client.DaemonHost() {
 			errs = append(errs, err)
 			continue // donors are their builds' to remove, and other engines' containers theirs
