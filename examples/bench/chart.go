@@ -31,12 +31,12 @@ func (r *results) chart() ([]byte, error) {
 	groups := r.measured()
 	p := newPlot("Start to first HTTP 200, median")
 	p.Y.Label.Text = "seconds"
-	p.X.Min, p.X.Max = -0.6, float64(len(groups))+0.4 // the last group's place is the legend's
 	var names []string
 	for _, g := range groups {
 		names = append(names, fmt.Sprintf("%s, %d CPU%s", g.app, g.cpus, plural(g.cpus)))
 	}
 	p.NominalX(names...)
+	p.X.Min, p.X.Max = -0.5, float64(len(groups))+0.3 // room for the legend
 
 	const width = 34 // of a bar, in points
 	for i, bar := range bars {
@@ -80,13 +80,15 @@ func (r *results) chart() ([]byte, error) {
 	}
 
 	groupWidth := vg.Points(width * float64(len(bars)+1))
-	c := vgsvg.New(vg.Points(60)+groupWidth*vg.Length(len(groups)+1), 11*vg.Centimeter)
+	p.Legend.XOffs = groupWidth * vg.Length(len(groups))
+	c := vgsvg.New(vg.Points(60)+groupWidth*vg.Length(p.X.Max-p.X.Min), 11*vg.Centimeter)
 	p.Draw(draw.New(c))
 	var b bytes.Buffer
 	if _, err := c.WriteTo(&b); err != nil {
 		return nil, err
 	}
-	return b.Bytes(), nil
+	// The others are as wide, and one of them is everywhere.
+	return bytes.ReplaceAll(b.Bytes(), []byte("font-family:Liberation Sans;"), []byte("font-family:Liberation Sans,Arial,Helvetica,sans-serif;")), nil
 }
 
 // newPlot is an empty plot in a sans-serif font, with horizontal lines only.
@@ -99,7 +101,7 @@ func newPlot(title string) *plot.Plot {
 	p.Y.Label.TextStyle.Font = sans(11)
 	p.Y.Tick.Label.Font = sans(10)
 	p.X.Tick.Label.Font = sans(11)
-	p.Legend.Top = true
+	p.Legend.Top, p.Legend.Left = true, true
 	p.Legend.TextStyle.Font = sans(11)
 	p.Legend.ThumbnailWidth = vg.Points(12)
 	p.Legend.Padding = vg.Points(4)
