@@ -190,6 +190,22 @@ func TestRestoreKilledAtRandomPoints(t *testing.T) {
 	}
 }
 
+// With runc, a container ends with its shim, and can be started again. So does a clone, and its next start is hot.
+func TestShimOfACloneKilled(t *testing.T) {
+	l := newLab(t)
+	l.build(l.spec(tiny, signalled), counted)
+	r := l.run(l.spec(tiny, signalled), restore.PolicyAlways)
+	shim := process(func(_ string, args []string) bool {
+		return strings.Contains(args[0], "containerd-shim") && slices.Contains(args, r.ContainerID)
+	})
+	require.Positive(t, shim)
+	require.NoError(t, unix.Kill(shim, unix.SIGKILL))
+	l.eventually(func() bool { return !l.state(r.ContainerID).Running }, "the engine sees the clone end")
+	require.Equal(t, 137, l.state(r.ContainerID).ExitCode)
+	require.NoError(t, l.eng.Start(l.ctx, r.ContainerID))
+	l.works(r)
+}
+
 func outcome(r *restore.Result, err error) string {
 	if err != nil {
 		return err.Error()

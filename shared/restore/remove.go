@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/criu-docker/criu-docker/shared/cache"
 	"github.com/criu-docker/criu-docker/shared/engine"
@@ -20,27 +23,35 @@ func Remove(ctx context.Context, eng *engine.Engine, c *cache.Cache, id string) 
 	return forget(c, id)
 }
 
-// Sweep removes what belongs to containers that no longer exist: after a crash, or after `docker rm` behind our back.
+// Sweep removes what belongs to containers that no longer exist: after a crash, or after `docker rm` behind our back. It
+// leaves alone what belongs to builds, to other engines and to other caches.
 func Sweep(ctx context.Context, eng *engine.Engine, c *cache.Cache) error {
-	ids, err := runDir.Requests()
+	ids, err := c.Clones()
 	if err != nil {
 		return fmt.Errorf("sweep: %w", err)
 	}
+	requests, err := runDir.Requests()
+	if err != nil {
+		return fmt.Errorf("sweep: %w", err)
+	}
+	ids = append(ids, requests...)
+	slices.Sort(ids)
 	var errs []error
-	for _, id := range ids {
+	for _, id := range slices.Compact(ids) {
 		req, err := runDir.ReadRequest(id)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // forgotten meanwhile
-		}
-		if err != nil || req.Kind != ociruntime.KindClone || req.Engine != eng.Client.DaemonHost() {
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // whoever made the clone's directory was killed before the request was written
+		case err != nil:
 			errs = append(errs, err)
-			continue // donors are their builds' to remove, and other engines' containers theirs
+			continue
+		case req.Kind != ociruntime.KindClone, req.Engine != eng.Client.DaemonHost(),
+			!strings.HasPrefix(req.CheckpointDir, c.Dir()+string(filepath.Separator)):
+			continue
 		}
 		if _, err := eng.Client.ContainerInspect(ctx, id); engine.IsNotFound(err) {
-			err = forget(c, id)
-			errs = append(errs, err)
+			errs = append(errs, forget(c, id))
 		} else if err != nil {
-			return fmt.Errorf("sweep: %w", err)
+			return errors.Join(append(errs, fmt.Errorf("sweep: %w", err))...)
 		}
 	}
 	return errors.Join(errs...)
