@@ -4,10 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"sync"
 
+	"github.com/docker/docker/client"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
 	"github.com/criu-docker/criu-docker/shared/engine"
+	"github.com/criu-docker/criu-docker/shared/snapshot"
 	"github.com/criu-docker/criu-docker/shared/store"
 )
 
@@ -20,6 +24,16 @@ var errNoStore = errors.New("no store is configured: set `store` in the provider
 type backends struct {
 	host  types.String // null: the engine's own default
 	store types.String // null: every resource names its own
+
+	// claimed holds STORE#REF of what this run of Terraform creates.
+	claimed sync.Map
+}
+
+// claim notes that a resource publishes to a ref. It is false when another one has claimed that in the same run: then two
+// resources describe one snapshot, and each apply would make one of them take it from the other.
+func (b *backends) claim(s store.Store, ref snapshot.Ref) bool {
+	_, taken := b.claimed.LoadOrStore(s.URL()+"#"+ref.String(), true)
+	return !taken
 }
 
 // engineKnown tells whether the engine's address is known already.
@@ -27,6 +41,11 @@ func (b *backends) engineKnown() bool { return !b.host.IsUnknown() }
 
 // openEngine connects to the Docker Engine; the caller closes it.
 func (b *backends) openEngine(ctx context.Context) (*engine.Engine, error) {
+	if host := os.Getenv(client.EnvOverrideHost); host != "" && b.host.IsNull() {
+		if err := checkDockerHost(host); err != nil {
+			return nil, fmt.Errorf("%s = %q: %w", client.EnvOverrideHost, host, err)
+		}
+	}
 	return engine.Connect(ctx, b.host.ValueString())
 }
 

@@ -26,7 +26,6 @@ type snapshotModel struct {
 	User        types.String `tfsdk:"user"`
 	WorkingDir  types.String `tfsdk:"working_dir"`
 	Hostname    types.String `tfsdk:"hostname"`
-	TTY         types.Bool   `tfsdk:"tty"`
 	Ports       types.Set    `tfsdk:"ports"`
 	Mounts      types.Set    `tfsdk:"mounts"`
 	NetworkMode types.String `tfsdk:"network_mode"`
@@ -50,7 +49,7 @@ type snapshotModel struct {
 // described tells whether everything that describes the snapshot is known, so that options can be made of it.
 func (m *snapshotModel) described(ctx context.Context) (bool, error) {
 	for _, v := range []attr.Value{
-		m.Triggers, m.Image, m.Entrypoint, m.Command, m.Env, m.User, m.WorkingDir, m.Hostname, m.TTY, m.Ports, m.Mounts,
+		m.Triggers, m.Image, m.Entrypoint, m.Command, m.Env, m.User, m.WorkingDir, m.Hostname, m.Ports, m.Mounts,
 		m.NetworkMode, m.Nomad, m.Security, m.Ready, m.WarmUp, m.Checkpoint,
 	} {
 		tf, err := v.ToTerraformValue(ctx)

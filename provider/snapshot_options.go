@@ -73,7 +73,6 @@ func (m *snapshotModel) spec(d *decoder) engine.Spec {
 		User:         m.User.ValueString(),
 		WorkingDir:   m.WorkingDir.ValueString(),
 		Hostname:     m.Hostname.ValueString(),
-		Tty:          m.TTY.ValueBool(),
 		ExposedPorts: ports,
 	}
 	for name, value := range d.stringMap(m.Env) {

@@ -26,7 +26,6 @@ func TestOptionsOfEverything(t *testing.T) {
 		"user":         "1000:1000",
 		"working_dir":  "/app",
 		"hostname":     "donor",
-		"tty":          true,
 		"ports":        list{"3000", "53/udp"},
 		"network_mode": "none",
 		"nomad":        true,
@@ -55,7 +54,6 @@ func TestOptionsOfEverything(t *testing.T) {
 				User:         "1000:1000",
 				WorkingDir:   "/app",
 				Hostname:     "donor",
-				Tty:          true,
 				ExposedPorts: nat.PortSet{"3000/tcp": {}, "53/udp": {}},
 			},
 			Host: &container.HostConfig{

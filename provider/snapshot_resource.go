@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"time"
 
+	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
 	"github.com/hashicorp/terraform-plugin-framework/types"
@@ -66,12 +68,8 @@ func (r *snapshotResource) Create(ctx context.Context, req resource.CreateReques
 	defer cancel()
 
 	result, err := r.build(ctx, &plan, opts)
-	if errors.Is(err, build.ErrImageMoved) {
-		resp.Diagnostics.AddAttributeError(path.Root("image"), "Image Changed Since the Plan", err.Error()+". Nothing was built; plan again.")
-		return
-	}
 	if err != nil {
-		resp.Diagnostics.AddError("Snapshot Not Built", err.Error())
+		resp.Diagnostics.Append(buildError(err))
 		return
 	}
 	resp.Diagnostics.Append(plan.setPublished(ctx, result.Ref, result.Manifest.Digest, result.Config)...)
@@ -91,15 +89,42 @@ func (r *snapshotResource) build(ctx context.Context, plan *snapshotModel, opts 
 	}
 	defer eng.Close()
 
+	opts.ImageID = digest.Digest(plan.ImageID.ValueString()) // "" if it was not known when planning
+	ref, err := build.Resolve(ctx, eng, opts)
+	if err != nil {
+		return nil, err
+	}
+	if !r.backends.claim(s, ref) {
+		return nil, fmt.Errorf("%s in %s: %w", ref, s.URL(), errDescribedTwice)
+	}
 	opts.Store = s
 	opts.Force = true
-	opts.ImageID = digest.Digest(plan.ImageID.ValueString()) // "" if it was not known when planning
 	opts.OnEvent = func(e build.Event) {
 		tflog.Debug(ctx, "build", map[string]any{
 			"step": e.Step, "message": e.Message, "current": e.Current, "total": e.Total, "done": e.Done, "elapsed": e.Elapsed.String(),
 		})
 	}
 	return build.Snapshot(ctx, eng, opts)
+}
+
+// errDescribedTwice: see backends.claim.
+var errDescribedTwice = errors.New("another resource of this configuration describes the same snapshot, and a ref belongs to one " +
+	"resource: remove one of the two and refer to the other, or tell them apart by what clones are started with, such as command or env")
+
+// buildError tells why a snapshot was not built, and what to do if that is known.
+func buildError(err error) diag.Diagnostic {
+	switch {
+	case errors.Is(err, build.ErrImageMoved):
+		return diag.NewAttributeErrorDiagnostic(path.Root("image"), "Image Changed Since the Plan", err.Error()+". Nothing was built; plan again.")
+	case errors.Is(err, errDescribedTwice):
+		return diag.NewErrorDiagnostic("Two Resources Describe the Same Snapshot", err.Error())
+	case errors.Is(err, store.ErrConflict):
+		return diag.NewErrorDiagnostic("Snapshot Not Published", err.Error()+". Nothing was overwritten; apply again.")
+	case errors.Is(err, fs.ErrPermission):
+		return diag.NewErrorDiagnostic("Snapshot Not Built", err.Error()+". Building takes root, so run Terraform as root.")
+	default:
+		return diag.NewErrorDiagnostic("Snapshot Not Built", err.Error())
+	}
 }
 
 // Read looks the snapshot up. It is gone when its ref is gone, leads to a publication of somebody else, or leads to content

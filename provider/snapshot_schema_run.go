@@ -14,9 +14,10 @@ import (
 func runAttributes() map[string]schema.Attribute {
 	return map[string]schema.Attribute{
 		"image": schema.StringAttribute{
-			MarkdownDescription: "Image to boot: a name with tag or digest, or an id. An image that the engine lacks is pulled. The " +
-				"snapshot is tied to the id that this stands for (`image_id`), so a tag that has moved replaces it; an image that is " +
-				"built in the same run belongs here as a reference to its id.",
+			MarkdownDescription: "Image to boot: a name with tag or digest, or an id. The snapshot is tied to the " +
+				"id that this stands for in the engine (`image_id`), so a tag that has moved replaces it; an image that is built in the " +
+				"same run belongs here as a reference to its id. An image that the engine lacks is pulled, without credentials; one " +
+				"that it has is not looked up again in the registry, so pull what may have moved or needs a login before planning.",
 			Required:   true,
 			Validators: []validator.String{imageReference()},
 		},
@@ -57,10 +58,6 @@ func runAttributes() map[string]schema.Attribute {
 			MarkdownDescription: "Hostname while booting, seen by an app that remembers it. Every clone gets its own. Default: chosen by the engine.",
 			Optional:            true,
 			Validators:          []validator.String{hostname()},
-		},
-		"tty": schema.BoolAttribute{
-			MarkdownDescription: "Whether the app runs on a terminal. Default `false`.",
-			Optional:            true,
 		},
 		"ports": schema.SetAttribute{
 			MarkdownDescription: "Ports that the app listens on, added to those that the image exposes: `3000` or `3000/tcp`, `udp`, " +

@@ -49,9 +49,10 @@ func TestInvalidConfigurationsNameTheAttribute(t *testing.T) {
 		says   string
 	}{
 		"image":              {minimal().with("image", "Web App:1"), "image", "name of an image"},
-		"store scheme":       {minimal().with("store", "ftp://x"), "store", "no store for ftp://"},
+		"store scheme":       {minimal().with("store", "ftp://x"), "store", "scheme is not known"},
 		"store relative":     {minimal().with("store", "snapshots"), "store", "relative path"},
-		"store bucket":       {minimal().with("store", "gs:///x"), "store", "bucket is missing"},
+		"store bucket":       {minimal().with("store", "gs:///x"), "store", "want gs://bucket"},
+		"store path":         {minimal().with("store", "gs://bucket//x"), "store", "want gs://bucket"},
 		"entrypoint empty":   {minimal().with("entrypoint", list{}), "entrypoint", "at least 1"},
 		"command null":       {minimal().with("command", list{nil}), "command", "null"},
 		"env name":           {minimal().with("env", object{"A=B": "x"}), "env", "environment variable"},

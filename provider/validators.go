@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"path"
 	"regexp"
@@ -21,6 +22,7 @@ import (
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/criu-docker/criu-docker/shared/snapshot"
+	"github.com/criu-docker/criu-docker/shared/store"
 )
 
 // stringCheck is a validator of strings that a function checks.
@@ -89,10 +91,23 @@ func snapshotRef() validator.String {
 }
 
 func dockerHost() validator.String {
-	return stringCheck{"an address of a Docker Engine such as unix:///var/run/docker.sock", func(s string) error {
-		_, err := client.ParseHostURL(s)
+	return stringCheck{"the address of a Docker Engine on this machine, such as unix:///var/run/docker.sock", checkDockerHost}
+}
+
+// checkDockerHost refuses engines on other machines: what CRIU writes lies on the engine's disk, and the request that tells
+// the runtime where to write it lies in this machine's /run.
+func checkDockerHost(s string) error {
+	u, err := client.ParseHostURL(s)
+	if err != nil {
 		return err
-	}}
+	}
+	if u.Scheme == "unix" {
+		return nil
+	}
+	if host, _, err := net.SplitHostPort(u.Host); err == nil && u.Scheme == "tcp" && (host == "localhost" || net.ParseIP(host).IsLoopback()) {
+		return nil
+	}
+	return errors.New("a snapshot is built from the engine's disk, so run Terraform on the machine that the engine runs on")
 }
 
 func storeURL() validator.String {
@@ -100,23 +115,10 @@ func storeURL() validator.String {
 }
 
 func checkStoreURL(s string) error {
-	if path.IsAbs(s) {
-		return nil
-	}
-	u, err := url.Parse(s)
-	switch {
-	case err != nil:
-		return err
-	case u.Scheme == "":
+	if !strings.Contains(s, ":/") && !path.IsAbs(s) {
 		return errors.New("it is a relative path")
-	case u.Scheme == "file" && u.Host == "" && path.IsAbs(u.Path):
-		return nil
-	case u.Scheme != "gs":
-		return fmt.Errorf("there is no store for %s://", u.Scheme)
-	case u.Host == "":
-		return errors.New("the bucket is missing")
 	}
-	return nil
+	return store.Validate(s)
 }
 
 func absolutePath() validator.String {

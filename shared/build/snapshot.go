@@ -79,7 +79,7 @@ func Snapshot(ctx context.Context, eng *engine.Engine, opts Options) (_ *Result,
 	if err != nil {
 		return nil, err
 	}
-	manifest, cfg, err := publish(ctx, opts.Store, ref, published.Generation, src, &p)
+	manifest, cfg, err := publish(ctx, opts.Store, ref, opts.Force, src, &p)
 	if err != nil {
 		return nil, err
 	}
@@ -129,8 +129,9 @@ func describeImage(reference string, img image.InspectResponse) snapshot.Image {
 	return i
 }
 
-// publish packs src and names it. The ref comes last: until then nobody can find the snapshot.
-func publish(ctx context.Context, s store.Store, ref snapshot.Ref, previous string, src snapshot.Source, p *progress) (_ ocispec.Descriptor, _ snapshot.Config, err error) {
+// publish packs src and names it. The ref comes last: until then nobody can find the snapshot. With force it replaces what
+// is there by then, which need not be what was there before the boot.
+func publish(ctx context.Context, s store.Store, ref snapshot.Ref, force bool, src snapshot.Source, p *progress) (_ ocispec.Descriptor, _ snapshot.Config, err error) {
 	done, err := s.Publishing(ctx)
 	if err != nil {
 		return ocispec.Descriptor{}, snapshot.Config{}, err
@@ -143,6 +144,15 @@ func publish(ctx context.Context, s store.Store, ref snapshot.Ref, previous stri
 	manifest, cfg, err := snapshot.Pack(ctx, s, src)
 	if err != nil {
 		return ocispec.Descriptor{}, snapshot.Config{}, fmt.Errorf("publish to %s: %w", s.URL(), err)
+	}
+	previous := ""
+	if force {
+		switch now, err := s.GetRef(ctx, ref.String()); {
+		case err == nil:
+			previous = now.Generation
+		case !errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrNoStore):
+			return ocispec.Descriptor{}, snapshot.Config{}, fmt.Errorf("publish to %s: %w", s.URL(), err)
+		}
 	}
 	if err := s.PutRef(ctx, ref.String(), manifest, previous); err != nil {
 		return ocispec.Descriptor{}, snapshot.Config{}, fmt.Errorf("publish to %s: %w", s.URL(), err)
