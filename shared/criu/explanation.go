@@ -138,7 +138,7 @@ func knownCauses() []explanation {
 		known(`Can't mount at (\S+): Not a directory`,
 			"the mount at ${1} is a file here and was a directory when the donor was frozen, or the reverse", "give the clone mounts of the same kind"),
 		known(`Can't restore tmpfs content|Can't dump tmpfs content`,
-			"the content of a tmpfs mount could not be carried over", "make the clone's tmpfs at least as large as the donor's, and install tar and gzip on the host"),
+			"the content of a tmpfs mount could not be carried over", "make the clone's tmpfs at least as large as the donor's, leave its pids limit room for tar and gzip, and install both on the host"),
 		known(`(?:Can't create|Can't write|Can't send|write).*No space left on device|: No space left on device`,
 			"there is no space left on the device", "free space where Docker and the snapshot cache keep their data"),
 

@@ -167,3 +167,28 @@ func TestBuildFails(t *testing.T) {
 	}
 	require.NoDirExists(t, p.path("store", "refs"))
 }
+
+// What CRIU can't freeze is told with the flag that lets it; with the flag, the clone has what the donor had.
+func TestBuildNamesTheFlagThatCRIUNeeds(t *testing.T) {
+	for name, test := range map[string]struct{ script, flag, refusal, check, want string }{
+		"large deleted":     {"exec 9<>/big; head -c 2000000 /dev/zero >&9; rm /big", "--ghost-limit", "the deleted file /big of 200", "wc -c </proc/1/fd/9", "2000000"},
+		"deleted, has name": {"echo kept >/a; ln /a /b; exec 9</a; rm /a", "--link-remap", "still exists under another", "cat /proc/1/fd/9", "kept"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newProgram(t)
+			command := []string{"--", "sh", "-c", "cd /bin; " + test.script + "; echo ready; while :; do sleep 1; done"}
+			flags := []string{"--entrypoint", "/bin/busybox", "--ready", "log:^ready$"}
+			without := map[string]string{"--link-remap": "=false", "--ghost-limit": "=1MiB"}[test.flag]
+			o := p.call(p.buildArgs(append(append(flags, test.flag+without), command...)...)...)
+			require.Equal(t, exitFailure, o.code, o.stderr)
+			require.Contains(t, o.stderr, test.refusal)
+			require.Contains(t, o.stderr, test.flag)
+			require.Empty(t, p.containers())
+
+			with := map[string]string{"--ghost-limit": "=4MiB"}[test.flag]
+			p.ok(p.buildArgs(append(append(flags, test.flag+with), command...)...)...)
+			id := p.ok(p.runArgs(tinyImage, append([]string{"--entrypoint", "/bin/busybox", "--policy", "always"}, command...)...)...)
+			require.Equal(t, test.want, p.exec(id, "sh", "-c", test.check))
+		})
+	}
+}
