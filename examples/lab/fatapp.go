@@ -30,7 +30,8 @@ var standardFatApp = fatAppSize{
 	Locales: 8, PhrasesEach: 2500,
 }
 
-// fatAppImage is a Rails application that loads some 300 gems and what they need, nearly all of them real, and much code of its own.
+// fatAppImage is a Rails application that loads some 300 gems and what they need, nearly all of them real, and much
+// code of its own.
 func fatAppImage() image {
 	list, err := fs.ReadFile(fatAppFiles, "fatapp/gems.txt")
 	if err != nil {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -11,137 +10,36 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 )
-
-// These tests bring up labs of their own beside one that may be running, so they need what a lab needs: root on the
-// host. They share the cache of the default lab, so only the first run on a machine has something to build.
-
-func newTestLab(t *testing.T) *testLab {
-	t.Helper()
-	switch {
-	case testing.Short():
-		t.Skip("brings up a lab: not with -short")
-	case os.Getenv("CRIU_DOCKER_LAB") != "":
-		t.Skip("runs on the host of a lab, not in a node: go test ./examples/lab")
-	case os.Geteuid() != 0:
-		t.Fatal("needs root to bring up a lab: run as root, or with -short")
-	}
-	dir, err := os.MkdirTemp("/var/lib", "criu-docker-lab-test-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	binary := filepath.Join(t.TempDir(), "lab")
-	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
-	standard := defaultLab()
-	if err := standard.complete(); err != nil {
-		t.Fatal(err)
-	}
-	l := &testLab{Lab: Lab{Dir: dir, Cache: standard.Cache}, binary: binary}
-	t.Cleanup(func() {
-		if out, err := l.run("down", "--purge"); err != nil {
-			t.Errorf("down: %v\n%s", err, out)
-		}
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	return l
-}
-
-type testLab struct {
-	Lab
-	binary string
-}
-
-func (l *testLab) command(args ...string) *exec.Cmd {
-	cmd := exec.Command(l.binary, args...)
-	cmd.Env = append(os.Environ(), "LAB_DIR="+l.Dir, "LAB_CACHE="+l.Cache)
-	return cmd
-}
-
-func (l *testLab) run(args ...string) (string, error) {
-	out, err := l.command(args...).CombinedOutput()
-	return string(out), err
-}
-
-func (l *testLab) must(t *testing.T, args ...string) string {
-	t.Helper()
-	out, err := l.run(args...)
-	if err != nil {
-		t.Fatalf("lab %s: %v\n%s", strings.Join(args, " "), err, out)
-	}
-	return out
-}
-
-// up brings up a lab without Nomad, which no test here needs.
-func (l *testLab) up(t *testing.T, args ...string) {
-	t.Helper()
-	l.must(t, append([]string{"up", "--nomad=false", "--images", "tiny"}, args...)...)
-}
 
 func TestUpTwiceAndDownLeavesNothing(t *testing.T) {
 	l := newTestLab(t)
 	l.up(t)
-	pid := l.node("node1").initPID()
-	start := time.Now()
-	l.up(t)
-	if took := time.Since(start); took > 2*time.Second {
-		t.Errorf("a second up takes %s", took)
+	status := l.must(t, "status", "--json")
+	if out := l.must(t, upArgs()...); out != "" {
+		t.Errorf("a second up has something to do: %s", out)
 	}
-	if again := l.node("node1").initPID(); again != pid {
-		t.Errorf("a second up replaces the node: init was %d, is %d", pid, again)
+	if again := l.must(t, "status", "--json"); again != status {
+		t.Errorf("a second up changes what runs, from %s to %s", status, again)
 	}
-	l.must(t, "exec", "--", "docker", "run", "-d", "--name", "web", "tiny:lab")
-	if len(l.leftovers(t)) == 0 {
-		t.Error("a running lab leaves no trace that this test could see")
+	l.must(t, "exec", "--", "docker", "run", "-d", "--stop-signal", "KILL", "--name", "web", "tiny:lab")
+	running := l.namespaces(t)
+	for _, kind := range []string{"process", "cgroup", "file"} {
+		if seen := strings.Join(l.leftovers(t, running), "\n"); !strings.Contains(seen, kind+" ") {
+			t.Errorf("of a running lab this test sees no %s, only:\n%s", kind, seen)
+		}
 	}
 	l.must(t, "down", "--purge")
-	if left := l.leftovers(t); len(left) > 0 {
+	if left := l.leftovers(t, running); len(left) > 0 {
 		t.Errorf("down leaves behind:\n%s", strings.Join(left, "\n"))
 	}
 	l.must(t, "down")
 }
 
-// leftovers lists what of the lab is in the kernel: processes, mounts, cgroups, and links in the host's namespace.
-func (l *testLab) leftovers(t *testing.T) []string {
-	t.Helper()
-	var left []string
-	commands, err := filepath.Glob("/proc/[0-9]*/cmdline")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range commands {
-		if b, err := os.ReadFile(c); err == nil && strings.Contains(string(b), l.Dir) {
-			left = append(left, "process "+c+": "+strings.ReplaceAll(string(b), "\x00", " "))
-		}
-	}
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(mounts)) {
-		if strings.Contains(line, l.Dir) {
-			left = append(left, "mount "+line)
-		}
-	}
-	for _, root := range cgroupRoots() {
-		if _, err := os.Stat(filepath.Join(root, l.cgroup())); err == nil {
-			left = append(left, "cgroup "+filepath.Join(root, l.cgroup()))
-		}
-	}
-	if _, err := os.Stat("/sys/class/net/" + bridgeName); err == nil {
-		left = append(left, "link "+bridgeName)
-	}
-	return left
-}
-
 func TestUpAfterTheNodeWasKilled(t *testing.T) {
 	l := newTestLab(t)
 	l.up(t)
-	l.must(t, "exec", "--", "docker", "run", "-d", "--name", "web", "tiny:lab")
+	l.must(t, "exec", "--", "docker", "run", "-d", "--stop-signal", "KILL", "--name", "web", "tiny:lab")
 	for name, pid := range map[string]int{"init": l.node("node1").initPID(), "switch": l.switchPID()} {
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 			t.Fatalf("kill %s: %v", name, err)
@@ -174,7 +72,7 @@ func TestTwoUpsAtOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 2 {
 		wg.Go(func() {
-			if out, err := l.run("up", "--nomad=false", "--images", "tiny"); err != nil {
+			if out, err := l.run(upArgs()...); err != nil {
 				t.Errorf("up: %v\n%s", err, out)
 			}
 		})
@@ -262,35 +160,4 @@ func TestExec(t *testing.T) {
 		_ = cmd.Wait()
 		waitUntil(t, "both commands are gone", func() bool { return running() == "" })
 	})
-}
-
-// syncBuffer is a buffer that may be read while a command writes to it.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
-
-func waitUntil(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
-	for !done() {
-		select {
-		case <-ctx.Done():
-			t.Fatalf("in 30 s it doesn't come true that %s", what)
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
 }
