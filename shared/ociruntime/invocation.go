@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -17,7 +16,6 @@ type invocation struct {
 	args    []string // all of it, as given
 	global  []string // what stands before the command
 	command string
-	flags   []string // what stands between the command and its first operand
 	id      string
 
 	// global flags
@@ -87,7 +85,6 @@ func parse(args []string) (invocation, error) {
 	if err := flags.Parse(rest[1:]); err != nil || flags.NArg() < 1 {
 		return inv, errNotOurs
 	}
-	inv.flags = slices.Clone(rest[1 : len(rest)-flags.NArg()])
 	inv.id = flags.Arg(0)
 	return inv, nil
 }

@@ -12,8 +12,11 @@ import (
 func (c container) startClone() error {
 	err := c.ask(message{Command: "start"})
 	if errors.Is(err, errNoSupervisor) {
-		if report, rerr := c.run.ReadReport(c.id); rerr == nil && report.Failure != nil {
+		switch report, rerr := c.run.ReadReport(c.id); {
+		case rerr == nil && report.Failure != nil:
 			return report.Failure
+		case rerr == nil && report.Error != "":
+			return errors.New(report.Error)
 		}
 		return fmt.Errorf("container %.12s is not waiting to be started: its restore was ended from outside", c.id)
 	}

@@ -206,7 +206,7 @@ func (s *supervision) awaitStart(hook call) {
 				k.reply(fmt.Errorf("unknown command %q", k.Command))
 			}
 		case <-s.runcExited:
-			_ = s.fail(s.explainExit()) // start finds it in the report
+			s.noteError(s.fail(s.explainExit())) // for start
 			return
 		}
 	}

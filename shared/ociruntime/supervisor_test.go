@@ -1,0 +1,156 @@
+package ociruntime
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// restoration is a supervisor at work, with a shell script in the place of runc and a process in that of the first task.
+type restoration struct {
+	container
+	task  *exec.Cmd
+	ready *os.File
+	done  chan error // what the supervisor says at its end
+}
+
+// supervised starts a supervisor. The script sees its work directory as $work.
+func supervised(t *testing.T, timeout time.Duration, script string) *restoration {
+	t.Helper()
+	r := &restoration{container: newContainer(t), done: make(chan error, 1)}
+	require.NoError(t, r.run.WriteRequest(r.id, Request{Kind: KindClone, CheckpointDir: "/images", Timeout: timeout}))
+	require.NoError(t, r.writeReport(Report{}))
+	runc := filepath.Join(t.TempDir(), "runc")
+	require.NoError(t, os.WriteFile(runc, fmt.Appendf(nil, "#!/bin/sh\nwork=%s\n%s\n", r.path(workName), script), 0o700))
+	t.Setenv(runcEnv, runc)
+	r.task = exec.Command("sleep", "1000")
+	require.NoError(t, r.task.Start())
+	t.Cleanup(func() {
+		_ = r.task.Process.Kill()
+		_ = r.task.Wait()
+	})
+
+	var w *os.File
+	var err error
+	r.ready, w, err = os.Pipe()
+	require.NoError(t, err)
+	go func() {
+		r.done <- r.superviseUntilHook(invocation{bundle: "/b"}, w)
+		w.Close()
+	}()
+	return r
+}
+
+// hook is the clone's hook, on a goroutine of its own; the channel has what it returns.
+func (r *restoration) hook(t *testing.T) <-chan error {
+	t.Helper()
+	r.listens(t)
+	released := make(chan error, 1)
+	go func() { released <- r.ask(message{Command: "hook", Pid: r.task.Process.Pid}) }()
+	return released
+}
+
+func (r *restoration) listens(t *testing.T) {
+	t.Helper()
+	require.Eventually(t, func() bool { _, err := os.Stat(r.path(socketName)); return err == nil }, 10*time.Second, time.Millisecond)
+}
+
+const untilReleased = `while [ ! -e $work/go ]; do sleep 0.01; done`
+
+func TestStartReleasesTheClone(t *testing.T) {
+	r := supervised(t, time.Minute, untilReleased)
+	r.listens(t)
+	require.ErrorContains(t, r.ask(message{Command: "start"}), "not created yet")
+	released := r.hook(t)
+	var ready readyMessage
+	require.NoError(t, json.NewDecoder(r.ready).Decode(&ready))
+	require.Equal(t, readyMessage{Pid: r.task.Process.Pid}, ready)
+	select {
+	case err := <-released:
+		require.Fail(t, "released before start", "%v", err)
+	default:
+	}
+	require.ErrorContains(t, r.ask(message{Command: "dance"}), `unknown command "dance"`)
+
+	started := make(chan error, 1)
+	go func() { started <- r.startClone() }()
+	require.NoError(t, <-released)
+	require.NoError(t, os.WriteFile(filepath.Join(r.path(workName), "go"), nil, 0o600)) // memory is restored
+	require.NoError(t, <-started)
+	require.NoError(t, <-r.done)
+	report, err := r.run.ReadReport(r.id)
+	require.NoError(t, err)
+	var steps []string
+	for _, s := range report.Steps {
+		steps = append(steps, s.Name)
+	}
+	require.Equal(t, []string{"fork", "network", "memory"}, steps)
+	require.ErrorContains(t, r.startClone(), "not waiting to be started")
+}
+
+func TestAbortEndsTheClone(t *testing.T) {
+	r := supervised(t, time.Minute, untilReleased)
+	released := r.hook(t)
+	require.NoError(t, json.NewDecoder(r.ready).Decode(&readyMessage{}))
+	go func() { // as runc does when the first task is gone
+		_ = r.task.Wait()
+		_ = os.WriteFile(filepath.Join(r.path(workName), "go"), nil, 0o600)
+	}()
+	require.NoError(t, r.kill(invocation{}))
+	require.Error(t, <-released, "the hook fails")
+	require.NoError(t, <-r.done)
+}
+
+func TestRestoreThatFailsBeforeTheHook(t *testing.T) {
+	r := supervised(t, time.Minute, `echo "runc says no" >$work/runc.log; exit 1`)
+	require.ErrorContains(t, <-r.done, "runc restore: exit status 1: runc says no")
+}
+
+func TestRestoreThatFailsAfterTheRelease(t *testing.T) {
+	r := supervised(t, time.Minute, untilReleased+`
+echo "(00.1) Error (criu/files-reg.c:2221): File www/x has bad size 3 (expect 5)" >$work/restore.log; exit 1`)
+	released := r.hook(t)
+	require.NoError(t, json.NewDecoder(r.ready).Decode(&readyMessage{}))
+	started := make(chan error, 1)
+	go func() { started <- r.startClone() }()
+	require.NoError(t, <-released)
+	require.NoError(t, os.WriteFile(filepath.Join(r.path(workName), "go"), nil, 0o600))
+	require.ErrorContains(t, <-started, "File www/x has bad size 3")
+	require.Error(t, r.task.Wait(), "the first task is killed")
+}
+
+func TestRestoreThatDoesNotBegin(t *testing.T) {
+	r := supervised(t, 50*time.Millisecond, `echo $$ >$work/pid; exec sleep 1000`)
+	require.ErrorContains(t, <-r.done, "did not begin within 50ms")
+	pid, err := os.ReadFile(filepath.Join(r.path(workName), "pid"))
+	require.NoError(t, err)
+	require.NoDirExists(t, "/proc/"+string(pid[:len(pid)-1]), "runc is gone")
+}
+
+func TestCreatedCloneWhoseRestoreEnds(t *testing.T) {
+	r := supervised(t, time.Minute, untilReleased+`
+echo "(00.1) Error (criu/files-reg.c:2221): File www/x has bad size 3 (expect 5)" >$work/restore.log; exit 1`)
+	r.hook(t)
+	require.NoError(t, json.NewDecoder(r.ready).Decode(&readyMessage{}))
+	require.NoError(t, os.WriteFile(filepath.Join(r.path(workName), "go"), nil, 0o600))
+	require.NoError(t, <-r.done)
+	require.ErrorContains(t, r.startClone(), "File www/x has bad size 3", "start tells why")
+}
+
+func TestCreatedCloneWhoseRuncIsKilled(t *testing.T) {
+	r := supervised(t, time.Minute, `kill -9 $$`)
+	require.ErrorContains(t, <-r.done, "runc restore: signal: killed")
+
+	r = supervised(t, time.Minute, untilReleased+`; kill -9 $$`)
+	r.hook(t)
+	require.NoError(t, json.NewDecoder(r.ready).Decode(&readyMessage{}))
+	require.NoError(t, os.WriteFile(filepath.Join(r.path(workName), "go"), nil, 0o600))
+	require.NoError(t, <-r.done)
+	require.ErrorContains(t, r.startClone(), "runc restore: signal: killed", "start tells why")
+}
