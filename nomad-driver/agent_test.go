@@ -149,20 +149,32 @@ func (c *cluster) killClient() {
 	_ = c.client.Wait()
 }
 
-// run registers a job and returns the allocations of its deployment once all of them have begun to run.
+// run registers a job and returns its allocations once all of them have begun to run.
 func (c *cluster) run(hcl string) []*api.Allocation {
+	c.t.Helper()
+	job := c.register(hcl)
+	want := 0
+	for _, g := range job.TaskGroups {
+		want += *g.Count
+	}
+	return c.running(*job.ID, want)
+}
+
+func (c *cluster) register(hcl string) *api.Job {
 	c.t.Helper()
 	job, err := c.api.Jobs().ParseHCL(hcl, true)
 	require.NoError(c.t, err)
 	_, _, err = c.api.Jobs().Register(job, nil)
 	require.NoError(c.t, err)
-	want := 0
-	for _, g := range job.TaskGroups {
-		want += *g.Count
-	}
+	return job
+}
+
+// running returns a job's allocations, so many, once all of them run.
+func (c *cluster) running(jobID string, want int) []*api.Allocation {
+	c.t.Helper()
 	var allocs []*api.Allocation
 	c.eventually(func(t *assert.CollectT) {
-		list, _, err := c.api.Jobs().Allocations(*job.ID, true, nil)
+		list, _, err := c.api.Jobs().Allocations(jobID, true, nil)
 		require.NoError(t, err)
 		require.Len(t, list, want)
 		allocs = nil
@@ -273,6 +285,12 @@ func (c *cluster) connect(port int) *api.Client {
 func (c *cluster) eventually(condition func(*assert.CollectT)) {
 	c.t.Helper()
 	require.EventuallyWithT(c.t, condition, 2*patience, 100*time.Millisecond)
+}
+
+// promptly is eventually for what is soon over.
+func (c *cluster) promptly(condition func(*assert.CollectT)) {
+	c.t.Helper()
+	require.EventuallyWithT(c.t, condition, 2*patience, 2*time.Millisecond)
 }
 
 func (c *cluster) write(name, content string) {

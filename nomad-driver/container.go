@@ -168,13 +168,16 @@ func logConfig(tc *taskConfig, s settings) container.LogConfig {
 // sandboxLabel names the container that holds a group's network, in the network's labels.
 const sandboxLabel = "criu_docker_sandbox_container_id"
 
+// hostnameLabel is where Nomad looks for that container's hostname, to tell the group's tasks (HostsConfig).
+const hostnameLabel = "docker_sandbox_hostname"
+
 // networkMode joins the group's network if there is one, and takes the task's or the engine's default if not.
 func networkMode(cfg *drivers.TaskConfig, tc *taskConfig) container.NetworkMode {
 	if tc.NetworkMode != "" {
 		return container.NetworkMode(tc.NetworkMode)
 	}
-	if n := cfg.NetworkIsolation; n != nil && n.Labels[sandboxLabel] != "" {
-		return container.NetworkMode("container:" + n.Labels[sandboxLabel])
+	if sandbox := sandboxOf(cfg, tc); sandbox != "" {
+		return container.NetworkMode("container:" + sandbox)
 	}
 	return "bridge"
 }
@@ -220,28 +223,32 @@ func publish(conf *container.Config, host *container.HostConfig, cfg *drivers.Ta
 	return ports, nil
 }
 
-// setDNS takes the group's settings, which Nomad checks, or the task's.
+// setDNS takes the group's settings, which Nomad checks, or the task's. A container that shares a network shares the
+// files that names are resolved with, too: see nameGroup.
 func setDNS(host *container.HostConfig, cfg *drivers.TaskConfig, tc *taskConfig) error {
-	own := len(tc.DNSServers)+len(tc.DNSSearchDomains)+len(tc.DNSOptions)+len(tc.ExtraHosts) > 0
+	for _, entry := range tc.ExtraHosts {
+		if name, ip, ok := strings.Cut(entry, ":"); !ok || name == "" || ip == "" || strings.ContainsAny(entry, " \t\n") {
+			return fmt.Errorf("extra_hosts has %q: want HOST:IP", entry)
+		}
+	}
+	own := len(tc.DNSServers)+len(tc.DNSSearchDomains)+len(tc.DNSOptions) > 0
 	if host.NetworkMode.IsContainer() {
 		if own {
-			return fmt.Errorf("dns_servers, dns_search_domains, dns_options and extra_hosts have no meaning with network_mode = %q: "+
+			return fmt.Errorf("dns_servers, dns_search_domains and dns_options have no meaning with network_mode = %q: "+
 				"use the dns block of the group's network", host.NetworkMode)
+		}
+		if len(tc.ExtraHosts) > 0 && sandboxOf(cfg, tc) == "" {
+			return fmt.Errorf("extra_hosts has no meaning with network_mode = %q: leave it out", host.NetworkMode)
 		}
 		return nil
 	}
 	if cfg.DNS != nil {
-		if len(tc.DNSServers)+len(tc.DNSSearchDomains)+len(tc.DNSOptions) > 0 {
+		if own {
 			return fmt.Errorf("dns_servers, dns_search_domains and dns_options conflict with the dns block of the group's network: keep one of them")
 		}
 		host.DNS, host.DNSSearch, host.DNSOptions = cfg.DNS.Servers, cfg.DNS.Searches, cfg.DNS.Options
 	} else {
 		host.DNS, host.DNSSearch, host.DNSOptions = tc.DNSServers, tc.DNSSearchDomains, tc.DNSOptions
-	}
-	for _, entry := range tc.ExtraHosts {
-		if name, ip, ok := strings.Cut(entry, ":"); !ok || name == "" || ip == "" {
-			return fmt.Errorf("extra_hosts has %q: want HOST:IP", entry)
-		}
 	}
 	host.ExtraHosts = tc.ExtraHosts
 	return nil

@@ -36,6 +36,8 @@ type Driver struct {
 	events  chan *drivers.TaskEvent // in order, on their way to eventer
 	tasks   *taskStore
 	pulls   singleflight.Group // by image reference
+	opening singleflight.Group // engine and stores, see open
+	naming  sync.Mutex         // held while the files of a group's network are written
 
 	maintain sync.Once // starts the periodic clean-up
 
@@ -126,15 +128,24 @@ func (d *Driver) config() settings {
 // docker returns the connection to the engine, which it opens at first use: dockerd may start later than Nomad.
 func (d *Driver) docker(ctx context.Context) (*engine.Engine, error) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.engine == nil {
-		eng, err := engine.Connect(ctx, d.settings.Endpoint)
-		if err != nil {
-			return nil, err
-		}
-		d.engine = eng
+	eng := d.engine
+	d.mu.Unlock()
+	if eng != nil {
+		return eng, nil
 	}
-	return d.engine, nil
+	v, err := d.open(ctx, "docker", func() (any, error) {
+		eng, err := engine.Connect(d.ctx, d.config().Endpoint)
+		if err == nil {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			d.engine = eng
+		}
+		return eng, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return v.(*engine.Engine), nil
 }
 
 // snapshotCache returns the node's cache of unpacked snapshots.
@@ -151,17 +162,36 @@ func (d *Driver) snapshotCache() (*cache.Cache, error) {
 	return d.cache, nil
 }
 
-// store returns the store at an address.
+// store returns the store at an address. It stays open, for all tasks, until the plugin ends.
 func (d *Driver) store(ctx context.Context, address string) (store.Store, error) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	if s, ok := d.stores[address]; ok {
+	s, ok := d.stores[address]
+	d.mu.Unlock()
+	if ok {
 		return s, nil
 	}
-	s, err := store.Open(ctx, address)
+	v, err := d.open(ctx, "store "+address, func() (any, error) {
+		s, err := store.Open(d.ctx, address)
+		if err == nil {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			d.stores[address] = s
+		}
+		return s, err
+	})
 	if err != nil {
 		return nil, err
 	}
-	d.stores[address] = s
-	return s, nil
+	return v.(store.Store), nil
+}
+
+// open has something opened once for all who ask for it at the same time. It is opened for the plugin's life; ctx only
+// bounds how long this caller waits. No lock is held: the answer may come from another machine, or never.
+func (d *Driver) open(ctx context.Context, what string, open func() (any, error)) (any, error) {
+	select {
+	case r := <-d.opening.DoChan(what, open):
+		return r.Val, r.Err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("opening %s: %w", what, context.Cause(ctx))
+	}
 }

@@ -18,8 +18,6 @@ import (
 	"github.com/hashicorp/nomad/plugins/drivers/testutils"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-
-	"github.com/criu-docker/criu-docker/shared/engine"
 )
 
 func TestFingerprint(t *testing.T) {
@@ -28,9 +26,28 @@ func TestFingerprint(t *testing.T) {
 	require.NoError(t, err)
 	f := <-fingerprints
 	require.Equal(t, drivers.HealthStateHealthy, f.Health, f.HealthDescription)
-	for _, name := range []string{"", ".version", ".runtimes", ".os_type", ".bridge_ip", ".criu_version", ".runtime", ".volumes.enabled", ".privileged.enabled"} {
+	for _, name := range []string{
+		"", ".version", ".runtimes", ".os_type", ".bridge_ip", ".volumes.enabled", ".privileged.enabled",
+		".runtime", ".runtime.path", ".runc_version", ".criu_version", ".kernel_version",
+	} {
 		require.Contains(t, f.Attributes, "driver.criu-docker"+name)
 	}
+	version, _ := f.Attributes["driver.criu-docker.criu_version"].GetString()
+	require.Regexp(t, `^\d+\.\d+`, version)
+}
+
+// A node with an engine that cannot restore says what it lacks and what to do, and gets no tasks.
+func TestFingerprintUnfit(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	b := newTestbed(t, "")
+	fingerprints, err := b.Fingerprint(t.Context())
+	require.NoError(t, err)
+	f := <-fingerprints
+	require.Equal(t, drivers.HealthStateUnhealthy, f.Health)
+	require.Contains(t, f.HealthDescription, "CRIU: not installed: install CRIU 4.")
+	require.NotContains(t, f.Attributes, "driver.criu-docker")
+	require.NotContains(t, f.Attributes, "driver.criu-docker.criu_version")
+	require.Contains(t, f.Attributes, "driver.criu-docker.version")
 }
 
 // An engine that does not answer makes a node that never worked undetected, with the reason.
@@ -62,34 +79,9 @@ func TestTaskRunsToItsEnd(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, drivers.TaskStateExited, status.State)
 	require.Equal(t, "cold", status.DriverAttributes["start"])
-	require.Equal(t, "Cold boot: the policy is never", b.event("Cold boot").Message)
-}
-
-// Without a snapshot the task boots cold and says why; with policy "always" it fails with that reason, and leaves nothing.
-func TestNoSnapshot(t *testing.T) {
-	b := newTestbed(t, "")
-	cfg := b.task(`image = "tiny:lab"`)
-	b.start(cfg)
-	e := b.event("Cold boot: ")
-	require.Contains(t, e.Message, "there is no store in ")
-	require.Equal(t, "cold", e.Annotations["start"])
-	require.NotEmpty(t, e.Annotations["reason"])
-
-	cfg = b.task(`
-		image = "tiny:lab"
-		snapshot { policy = "always" }`)
-	_, _, err := b.StartTask(cfg)
-	require.ErrorContains(t, err, "snapshot")
-	require.True(t, structs.IsRecoverable(err))
-	require.Empty(t, b.containers(cfg))
-}
-
-// A store that cannot be opened is a reason to boot cold.
-func TestStoreUnusable(t *testing.T) {
-	b := newTestbed(t, `snapshot { store = "ftp://snapshots" }`)
-	cfg := b.task(`image = "tiny:lab"`)
-	b.start(cfg)
-	require.Contains(t, b.event("Cold boot: ").Message, `ftp`)
+	e := b.event("Cold boot")
+	require.Regexp(t, `^Cold boot: the policy is never; started in \d+\.\ds \(prepare \d+\.\d\ds, cold boot \d+\.\d\ds\)$`, e.Message)
+	require.Contains(t, e.Annotations, "elapsed_cold_boot")
 }
 
 func TestHostnamePortsAndDirectories(t *testing.T) {
@@ -274,44 +266,6 @@ func TestContainerRemovedByOthers(t *testing.T) {
 	require.NoError(t, b.engine.Remove(t.Context(), b.containers(cfg)[0].ID))
 	require.False(t, b.wait(cfg.ID).Successful())
 	require.NoError(t, b.DestroyTask(cfg.ID, false))
-}
-
-// A container of an earlier start that Nomad knows nothing of makes room; one of somebody else's does not.
-func TestStartAfterInterruptedStart(t *testing.T) {
-	b := newTestbed(t, "")
-	cfg := b.task(sleeping)
-	b.start(cfg)
-	left := b.containers(cfg)[0].ID
-	b.restart()
-	b.start(cfg)
-	now := b.containers(cfg)
-	require.Len(t, now, 1)
-	require.NotEqual(t, left, now[0].ID)
-
-	other := b.task(sleeping)
-	id, err := b.engine.Create(t.Context(), engine.Spec{
-		Name: containerName(other), Config: &container.Config{Image: tiny},
-	}, "")
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = b.engine.Remove(context.WithoutCancel(t.Context()), id) })
-	_, _, err = b.StartTask(other)
-	require.ErrorContains(t, err, "does not belong to this task")
-}
-
-func TestDanglingContainersAreRemoved(t *testing.T) {
-	b := newTestbed(t, "")
-	cfg := b.task(sleeping)
-	b.start(cfg)
-	kept := b.task(sleeping)
-	keptHandle, _ := b.start(kept)
-	b.restart()
-	require.NoError(t, b.RecoverTask(keptHandle))
-
-	s := b.driver.config()
-	s.creationGrace = 0
-	b.driver.removeDangling(b.engine, s)
-	require.Empty(t, b.containers(cfg))
-	require.Len(t, b.containers(kept), 1)
 }
 
 func TestVolumes(t *testing.T) {

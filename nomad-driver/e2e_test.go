@@ -29,6 +29,9 @@ func TestNomad(t *testing.T) {
 	t.Run("hot and cold", func(t *testing.T) { testHotAndCold(t, c, ref) })
 	t.Run("agent crash", func(t *testing.T) { testAgentCrash(t, c, eng) })
 	t.Run("plugin crash", func(t *testing.T) { testPluginCrash(t, c, eng) })
+	t.Run("plugin crash during a start", func(t *testing.T) { testPluginCrashDuringStart(t, c, eng) })
+	t.Run("stop during a start", func(t *testing.T) { testStopDuringStart(t, c, eng) })
+	t.Run("always without snapshot", func(t *testing.T) { testAlwaysWithoutSnapshot(t, c) })
 	t.Run("restart after failure", func(t *testing.T) { testRestartAfterFailure(t, c) })
 	t.Run("group network", func(t *testing.T) { testGroupNetwork(t, c) })
 	t.Run("example jobs", func(t *testing.T) { testExampleJobs(t, c) })
@@ -136,16 +139,7 @@ func testAgentCrash(t *testing.T, c *cluster, eng *engine.Engine) {
 func testPluginCrash(t *testing.T, c *cluster, eng *engine.Engine) {
 	alloc := c.run(job("plugin-crash", 1, 0, ""))[0]
 	before := containerOf(t, eng, alloc)
-	killed := 0
-	for _, pid := range childrenOf(t, c.client.Process.Pid) {
-		if exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)); exe == self(t) {
-			p, err := os.FindProcess(pid)
-			require.NoError(t, err)
-			require.NoError(t, p.Kill())
-			killed++
-		}
-	}
-	require.Equal(t, 1, killed)
+	killPlugin(t, c)
 	requireSameTask(t, c, eng, alloc, before)
 }
 
@@ -195,9 +189,18 @@ func testRestartAfterFailure(t *testing.T, c *cluster) {
 
 // The tasks of a group share a network namespace that the driver makes and Nomad connects; a snapshot restores into it.
 func testGroupNetwork(t *testing.T, c *cluster) {
-	for _, alloc := range c.run(job("group-network", 1, 1, `mode = "bridge"`)) {
+	hcl := job("group-network", 1, 1, "mode = \"bridge\"\nhostname = \"shop\"\ndns {\nservers = [\"192.0.2.53\"]\nsearches = [\"lan\"]\n}")
+	hcl = strings.ReplaceAll(hcl, "config {", "config {\nextra_hosts = [\"db:192.0.2.7\"]\n")
+	for _, alloc := range c.run(hcl) {
 		serve(t, c, alloc)
 		require.NotContains(t, c.exec(alloc, "cat /proc/net/dev"), "docker0")
+		require.Equal(t, "shop", c.exec(alloc, "hostname"))
+		require.Regexp(t, `(?m)^nameserver 192\.0\.2\.53$`, c.exec(alloc, "cat /etc/resolv.conf"))
+		require.Regexp(t, `(?m)^search lan$`, c.exec(alloc, "cat /etc/resolv.conf"))
+		hosts := c.exec(alloc, "cat /etc/hosts")
+		require.Regexp(t, `(?m)^\S+[ \t]localhost`, hosts)
+		require.Regexp(t, `(?m)^172\.26\.\d+\.\d+ shop$`, hosts)
+		require.Equal(t, 1, strings.Count(hosts, "192.0.2.7 db"), hosts)
 	}
 }
 

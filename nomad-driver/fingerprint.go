@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -9,11 +10,10 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/network"
-	"github.com/docker/docker/api/types/system"
 	"github.com/hashicorp/nomad/plugins/drivers"
 	"github.com/hashicorp/nomad/plugins/shared/structs"
 
-	"github.com/criu-docker/criu-docker/shared/criu"
+	"github.com/criu-docker/criu-docker/shared/doctor"
 	"github.com/criu-docker/criu-docker/shared/engine"
 )
 
@@ -28,7 +28,7 @@ func (d *Driver) Fingerprint(ctx context.Context) (<-chan *drivers.Fingerprint, 
 		seen := false
 		for {
 			f := d.fingerprint(ctx, seen)
-			seen = seen || f.Health == drivers.HealthStateHealthy
+			seen = seen || f.Health != drivers.HealthStateUndetected
 			select {
 			case fingerprints <- f:
 			case <-ctx.Done():
@@ -48,7 +48,8 @@ func (d *Driver) Fingerprint(ctx context.Context) (<-chan *drivers.Fingerprint, 
 	return fingerprints, nil
 }
 
-// fingerprint looks at the engine. A node that never was fit has no driver; one that was is unhealthy.
+// fingerprint looks at the node. Without an engine there is no driver, unless there was one before (seen); with an engine
+// that cannot restore, the driver is unhealthy, and the description says what to do.
 func (d *Driver) fingerprint(ctx context.Context, seen bool) *drivers.Fingerprint {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -58,7 +59,7 @@ func (d *Driver) fingerprint(ctx context.Context, seen bool) *drivers.Fingerprin
 	}
 	d.logger.Debug("this node is not fit", "error", err)
 	health := drivers.HealthStateUndetected
-	if seen {
+	if seen || !errors.Is(err, engine.ErrUnreachable) {
 		health = drivers.HealthStateUnhealthy
 	}
 	return &drivers.Fingerprint{Attributes: attributes, Health: health, HealthDescription: err.Error()}
@@ -89,34 +90,31 @@ func (d *Driver) attributes(ctx context.Context) (map[string]*structs.Attribute,
 	if bridge, err := eng.Client.NetworkInspect(ctx, network.NetworkBridge, network.InspectOptions{}); err == nil && len(bridge.IPAM.Config) > 0 {
 		set(".bridge_ip", structs.NewStringAttribute(bridge.IPAM.Config[0].Gateway))
 	}
-	if err := checkNode(ctx, info, set); err != nil {
+	runtime, registered := info.Runtimes[engine.RuntimeName]
+	set(".runtime", structs.NewBoolAttribute(registered))
+	if registered {
+		set(".runtime.path", structs.NewStringAttribute(runtime.Path))
+	}
+	if err := examine(ctx, eng, set); err != nil {
 		return a, err
 	}
 	set("", structs.NewBoolAttribute(true))
 	return a, nil
 }
 
-// minDocker is the oldest engine whose network can be set up between a container's creation and its start.
-const minDocker = "28.0.0"
+// versions are the attributes that hold what the doctor found.
+var versions = map[string]string{"CRIU": ".criu_version", "runc": ".runc_version", "kernel": ".kernel_version"}
 
-// checkNode tells whether this node can restore containers.
-func checkNode(ctx context.Context, info system.Info, set func(name string, value *structs.Attribute)) error {
-	if criu.Older(info.ServerVersion, minDocker) {
-		return fmt.Errorf("version %s of Docker Engine is too old: install %s or later", info.ServerVersion, minDocker)
+// examine tells whether this node can restore containers, as `criu-docker doctor` does.
+func examine(ctx context.Context, eng *engine.Engine, set func(name string, value *structs.Attribute)) error {
+	checks := doctor.Run(ctx, doctor.Options{Host: eng.Client.DaemonHost()})
+	// Freezing goes through the engine's checkpoint API, restoring does not.
+	checks = slices.DeleteFunc(checks, func(c doctor.Check) bool { return c.Name == "checkpoint API" })
+	for _, c := range checks {
+		if name := versions[c.Name]; name != "" && c.Status == doctor.OK {
+			version, _, _ := strings.Cut(c.Found, " ")
+			set(name, structs.NewStringAttribute(version))
+		}
 	}
-	runtime, ok := info.Runtimes[engine.RuntimeName]
-	set(".runtime", structs.NewBoolAttribute(ok))
-	if !ok {
-		return fmt.Errorf("the OCI runtime %q is not registered in dockerd: run `criu-docker runtime install`", engine.RuntimeName)
-	}
-	set(".runtime.path", structs.NewStringAttribute(runtime.Path))
-	host, err := criu.HostInfo(ctx)
-	if err != nil {
-		return err
-	}
-	set(".criu_version", structs.NewStringAttribute(host.CRIU))
-	if criu.Older(host.CRIU, criu.MinVersion) {
-		return fmt.Errorf("CRIU %s is too old: install %s or later", host.CRIU, criu.MinVersion)
-	}
-	return nil
+	return doctor.Err(checks)
 }

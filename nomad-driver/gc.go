@@ -2,25 +2,31 @@ package main
 
 import (
 	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"slices"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
+	"github.com/hashicorp/nomad/client/allocdir"
 	"github.com/hashicorp/nomad/plugins/drivers"
 
 	"github.com/criu-docker/criu-docker/shared/engine"
 	"github.com/criu-docker/criu-docker/shared/restore"
 )
 
-// cleanUpPeriodically removes what nobody needs any more, at the plugin's start and then once a period, until it ends.
+// cleanUpPeriodically removes what nobody needs any more, once a period until the plugin ends. At the plugin's start it
+// looks only at what containers have left that are gone: Nomad is yet to hand over the tasks that run.
 func (d *Driver) cleanUpPeriodically() {
-	for {
+	for first := true; ; first = false {
 		s := d.config()
 		if eng, err := d.docker(d.ctx); err != nil {
 			d.logger.Debug("clean-up is put off", "error", err)
 		} else {
 			d.sweep(eng)
-			if s.GC.DanglingContainers.Enabled {
+			if s.GC.DanglingContainers.Enabled && !first {
 				d.removeDangling(eng, s)
 			}
 		}
@@ -60,8 +66,11 @@ func (d *Driver) removeDangling(eng *engine.Engine, s settings) {
 	}
 	known := d.tasks.containers()
 	for _, c := range list {
-		if known[c.ID] || !d.knowsNode(c.Labels[labelNodeID]) || time.Since(time.Unix(c.Created, 0)) < s.creationGrace {
+		if known[c.ID] || !d.abandoned(c) || time.Since(time.Unix(c.Created, 0)) < s.creationGrace {
 			continue
+		}
+		if c.State == container.StateExited && !s.GC.Container {
+			continue // the operator keeps what has run
 		}
 		log := d.logger.With("container_id", c.ID, "task_id", c.Labels[labelTaskID])
 		if s.GC.DanglingContainers.DryRun {
@@ -82,8 +91,17 @@ func (d *Driver) remember(cfg *drivers.TaskConfig) {
 	d.nodes[cfg.NodeID] = true
 }
 
-func (d *Driver) knowsNode(id string) bool {
+// abandoned tells whether a container that no task of this driver has may be removed: one of an agent whose tasks the
+// driver runs, or one whose allocation no agent has any more.
+func (d *Driver) abandoned(c container.Summary) bool {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.nodes[id]
+	ours := d.nodes[c.Labels[labelNodeID]]
+	d.mu.Unlock()
+	return ours || slices.ContainsFunc(c.Mounts, func(m container.MountPoint) bool {
+		if m.Destination != allocdir.SharedAllocContainerPath {
+			return false
+		}
+		_, err := os.Stat(m.Source)
+		return errors.Is(err, fs.ErrNotExist)
+	})
 }

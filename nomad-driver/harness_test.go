@@ -39,6 +39,8 @@ type testbed struct {
 	events <-chan *drivers.TaskEvent
 	config []byte
 	nodeID string
+
+	cacheDir string
 }
 
 // newTestbed starts a driver with a plugin configuration. Cache and store are the test's own.
@@ -48,11 +50,12 @@ func newTestbed(t *testing.T, hcl string) *testbed {
 	if !strings.Contains(hcl, "snapshot {") {
 		hcl += fmt.Sprintf("\nsnapshot { store = %q }", filepath.Join(dir, "store"))
 	}
-	hcl += fmt.Sprintf("\ncache { dir = %q }", filepath.Join(dir, "cache"))
+	cacheDir := filepath.Join(dir, "cache")
+	hcl += fmt.Sprintf("\ncache { dir = %q }", cacheDir)
 	eng, err := engine.Connect(t.Context(), "")
 	require.NoError(t, err)
 	t.Cleanup(func() { eng.Close() })
-	b := &testbed{t: t, engine: eng, config: encodePlugin(t, hcl), nodeID: uuid.Generate()}
+	b := &testbed{t: t, engine: eng, config: encodePlugin(t, hcl), nodeID: uuid.Generate(), cacheDir: cacheDir}
 	t.Cleanup(b.removeContainers)
 	b.restart()
 	return b

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -52,6 +53,7 @@ func (d *Driver) StartTask(cfg *drivers.TaskConfig) (*drivers.TaskHandle, *drive
 	}
 	var prepare errgroup.Group
 	prepare.Go(func() error { return writeEnvFiles(cfg) })
+	prepare.Go(func() error { return d.nameGroup(eng, cfg, tc) })
 	prepare.Go(func() error { return d.removeLeftover(eng, cfg, req.spec.Name) })
 	prepare.Go(func() (err error) {
 		req.spec.Config.Image, err = d.ensureImage(eng, cfg, tc)
@@ -61,10 +63,13 @@ func (d *Driver) StartTask(cfg *drivers.TaskConfig) (*drivers.TaskHandle, *drive
 		return nil, nil, err
 	}
 
+	prepared := restore.Event{Step: "prepare", Elapsed: time.Since(began)}
+
 	res, err := d.run(eng, cfg, req.spec, plan)
 	if err != nil {
 		return nil, nil, startError(err)
 	}
+	res.Steps = slices.Insert(res.Steps, 0, prepared)
 	state := taskState{
 		ContainerID: res.ContainerID, StartedAt: time.Now(),
 		Start: res.Start, Ref: res.Ref, Reason: res.Reason, TTY: tc.TTY,
@@ -112,7 +117,7 @@ func (d *Driver) run(eng *engine.Engine, cfg *drivers.TaskConfig, spec engine.Sp
 	ctx, cancel := context.WithTimeout(d.ctx, plan.timeout+bootTimeout)
 	defer cancel()
 	if plan.policy != restore.PolicyNever {
-		reason, err := d.attachStore(ctx, &opts, plan)
+		err := d.attachStore(ctx, &opts, plan)
 		if err != nil && plan.policy == restore.PolicyAlways {
 			return nil, err
 		}
@@ -121,7 +126,7 @@ func (d *Driver) run(eng *engine.Engine, cfg *drivers.TaskConfig, spec engine.Sp
 			opts.Policy = restore.PolicyNever
 			res, runErr := restore.Run(ctx, eng, opts)
 			if res != nil {
-				res.Reason = reason
+				res.Reason = err.Error()
 			}
 			return res, runErr
 		}
@@ -129,25 +134,28 @@ func (d *Driver) run(eng *engine.Engine, cfg *drivers.TaskConfig, spec engine.Sp
 	return restore.Run(ctx, eng, opts)
 }
 
-// attachStore opens store and cache. When it cannot, reason says so in a sentence.
-func (d *Driver) attachStore(ctx context.Context, opts *restore.Options, plan startPlan) (reason string, err error) {
+// attachStore opens store and cache.
+func (d *Driver) attachStore(ctx context.Context, opts *restore.Options, plan startPlan) (err error) {
 	if opts.Cache, err = d.snapshotCache(); err != nil {
-		return "the snapshot cache cannot be used: " + err.Error(), err
+		return fmt.Errorf("the snapshot cache cannot be used: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, plan.timeout)
 	defer cancel()
 	if opts.Store, err = d.store(ctx, plan.store); err != nil {
-		return "the snapshot store cannot be used: " + err.Error(), err
+		return fmt.Errorf("the snapshot store cannot be used: %w", err)
 	}
-	return "", nil
+	return nil
 }
 
-// startError marks what another attempt can mend: everything but a request that the engine does not understand.
+// startError marks what another attempt on this node can mend: everything but a request that the engine does not
+// understand, and, with policy "always", a snapshot that does not fit.
 func startError(err error) error {
-	return structs.NewRecoverableError(err, !errdefs.IsInvalidArgument(err))
+	misfit := &restore.Misfit{}
+	return structs.NewRecoverableError(err, !errdefs.IsInvalidArgument(err) && !errors.As(err, &misfit))
 }
 
-// removeLeftover removes a container of an earlier start of the same task, of which Nomad never learned.
+// removeLeftover removes a container of an earlier start of the same task, of which Nomad never learned. The task's id
+// does not tell whose it is: Nomad gives a task another one at every start.
 func (d *Driver) removeLeftover(eng *engine.Engine, cfg *drivers.TaskConfig, name string) error {
 	ctx, cancel := context.WithTimeout(d.ctx, killTimeout)
 	defer cancel()
@@ -158,7 +166,7 @@ func (d *Driver) removeLeftover(eng *engine.Engine, cfg *drivers.TaskConfig, nam
 	if err != nil {
 		return structs.NewRecoverableError(fmt.Errorf("look for a container of an earlier start: %w", err), true)
 	}
-	if c.Config.Labels[labelTaskID] != cfg.ID {
+	if c.Config.Labels[labelTaskID] == "" || c.Config.Labels[labelAllocID] != cfg.AllocID {
 		return fmt.Errorf("a container named %s exists that does not belong to this task: remove it", name)
 	}
 	d.logger.Warn("removing the container of an interrupted start", "task_id", cfg.ID, "container_id", c.ID)

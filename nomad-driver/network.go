@@ -106,7 +106,7 @@ func isolationSpec(c container.InspectResponse) *drivers.NetworkIsolationSpec {
 	return &drivers.NetworkIsolationSpec{
 		Mode:   drivers.NetIsolationModeGroup,
 		Path:   c.NetworkSettings.SandboxKey,
-		Labels: map[string]string{sandboxLabel: c.ID},
+		Labels: map[string]string{sandboxLabel: c.ID, hostnameLabel: c.Config.Hostname},
 	}
 }
 

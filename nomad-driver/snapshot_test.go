@@ -70,7 +70,7 @@ func TestHotStart(t *testing.T) {
 		require.NotEmpty(t, net.IP)
 		e := b.event("Restored from snapshot " + ref + " in ")
 		require.Equal(t, cfg.ID, e.TaskID)
-		require.Regexp(t, `in \d+\.\ds \(resolve \d+\.\d\ds, fetch .*restore `, e.Message)
+		require.Regexp(t, `in \d+\.\ds \(prepare \d+\.\d\ds, resolve \d+\.\d\ds, fetch .*restore `, e.Message)
 		require.Equal(t, "hot", e.Annotations["start"])
 		require.Equal(t, ref, e.Annotations["snapshot"])
 		require.NotNil(t, handle)
@@ -115,37 +115,4 @@ func TestHotStartRecover(t *testing.T) {
 	require.Equal(t, 0, b.wait(cfg.ID).ExitCode)
 	require.NoError(t, b.DestroyTask(cfg.ID, false))
 	require.Empty(t, b.containers(cfg))
-}
-
-// What does not fit is booted cold, with the first misfit as the reason.
-func TestMisfits(t *testing.T) {
-	dir := t.TempDir()
-	b := newTestbed(t, fmt.Sprintf("snapshot { store = %q }\nallow_caps = [\"all\"]\nvolumes { enabled = true }", dir))
-	publishCounter(t, b.engine, dir, "APP=shop")
-	fits := counterTask("if_present") + "\ncap_drop = [\"net_raw\"]\n"
-	shop := func(cfg *drivers.TaskConfig) { cfg.Env["APP"] = "shop" }
-
-	for _, c := range []struct {
-		name, hcl, reason string
-		edit              func(*drivers.TaskConfig)
-	}{
-		{"environment", "", "APP", func(cfg *drivers.TaskConfig) { cfg.Env["APP"] = "other" }},
-		{"user", "", "user", func(cfg *drivers.TaskConfig) { shop(cfg); cfg.User = "1000" }},
-		{"working directory", `work_dir = "/tmp"`, "working directory", shop},
-		{"mounts", `volumes = ["/tmp:/extra"]`, "/extra", shop},
-		{"privileges", `cap_add = ["sys_time"]`, "capabilities", shop},
-		{"terminal", `tty = true`, "terminal", shop},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			cfg := b.task(fits+c.hcl, httpPort(28120), c.edit)
-			b.start(cfg)
-			e := b.event("")
-			require.Regexp(t, "^Cold boot: .*"+c.reason, e.Message)
-			require.Equal(t, "cold", e.Annotations["start"])
-			require.NoError(t, b.DestroyTask(cfg.ID, true))
-		})
-	}
-	cfg := b.task(fits, httpPort(28120), shop)
-	b.start(cfg)
-	b.event("Restored from snapshot")
 }

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/nomad/drivers/shared/resolvconf"
+	"github.com/hashicorp/nomad/nomad/structs"
+	"github.com/hashicorp/nomad/plugins/drivers"
+
+	"github.com/criu-docker/criu-docker/shared/engine"
+)
+
+// nameGroup puts what Nomad and the job know of names into the hosts and resolv.conf files of the container that holds
+// the network of the task's group, which the engine has all tasks of the group share. Mounts of the task's own, which
+// Nomad's docker driver uses, would be mounts that no snapshot has.
+func (d *Driver) nameGroup(eng *engine.Engine, cfg *drivers.TaskConfig, tc *taskConfig) error {
+	sandbox := sandboxOf(cfg, tc)
+	if sandbox == "" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(d.ctx, callTimeout)
+	defer cancel()
+	c, err := eng.Client.ContainerInspect(ctx, sandbox)
+	if err != nil {
+		return structs.NewRecoverableError(fmt.Errorf("network of the task's group: %w", err), true)
+	}
+	d.naming.Lock()
+	defer d.naming.Unlock()
+	if err := addLines(c.HostsPath, hostsLines(cfg, tc)); err != nil {
+		return fmt.Errorf("hosts of the task's group: %w", err)
+	}
+	if cfg.DNS == nil {
+		return nil
+	}
+	file, err := resolvconf.GenerateDNSMount(cfg.TaskDir().Dir, cfg.DNS)
+	if err != nil {
+		return fmt.Errorf("dns of the task's group: %w", err)
+	}
+	content, err := os.ReadFile(file.HostPath)
+	if err != nil {
+		return fmt.Errorf("dns of the task's group: %w", err)
+	}
+	// In place, as the file is mounted in the group's other containers.
+	if err := os.WriteFile(c.ResolvConfPath, content, 0o644); err != nil {
+		return fmt.Errorf("dns of the task's group: %w", err)
+	}
+	return nil
+}
+
+// sandboxOf returns the id of the container that holds the network that the task joins; "" if it has its own.
+func sandboxOf(cfg *drivers.TaskConfig, tc *taskConfig) string {
+	if tc.NetworkMode != "" || cfg.NetworkIsolation == nil {
+		return ""
+	}
+	return cfg.NetworkIsolation.Labels[sandboxLabel]
+}
+
+// hostsLines are the address and name of the allocation, and the task's extra_hosts.
+func hostsLines(cfg *drivers.TaskConfig, tc *taskConfig) []string {
+	var lines []string
+	if own := cfg.NetworkIsolation.HostsConfig; own != nil && own.Address != "" && own.Hostname != "" {
+		lines = append(lines, own.Address+" "+own.Hostname)
+	}
+	for _, entry := range tc.ExtraHosts {
+		name, ip, _ := strings.Cut(entry, ":")
+		lines = append(lines, ip+" "+name)
+	}
+	return lines
+}
+
+// addLines appends those lines that a file does not have.
+func addLines(file string, lines []string) error {
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	has := map[string]bool{}
+	for line := range bytes.Lines(content) {
+		has[strings.TrimSpace(string(line))] = true
+	}
+	lines = slices.DeleteFunc(lines, func(line string) bool { return has[line] })
+	if len(lines) == 0 {
+		return nil
+	}
+	if len(content) > 0 && !bytes.HasSuffix(content, []byte("\n")) {
+		content = append(content, '\n')
+	}
+	return os.WriteFile(file, append(content, strings.Join(lines, "\n")+"\n"...), 0o644)
+}
