@@ -27,8 +27,12 @@ import (
 	"github.com/criu-docker/criu-docker/shared/store"
 )
 
-// The acceptance tests run the real terraform, Docker, CRIU and stores of the lab, with the provider in this process.
+// The acceptance tests run the real terraform, Docker, CRIU and stores of the lab, with the provider in this process where it does not have to be killed.
 func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == binary { // started by a Terraform that a test started, see project
+		main()
+		return
+	}
 	for name, value := range map[string]string{
 		"TF_ACC":             "1", // without it, plugin-testing skips
 		"CHECKPOINT_DISABLE": "1", // no look-up of newer versions
