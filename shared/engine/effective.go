@@ -73,7 +73,7 @@ func Effective(spec Spec, img image.InspectResponse) (snapshot.RunConfig, error)
 	for port := range c.ExposedPorts {
 		run.Ports = append(run.Ports, string(port))
 	}
-	sort.Strings(run.Ports)
+	slices.Sort(run.Ports)
 	run.Ports = slices.Compact(run.Ports)
 
 	mounts, err := mounts(spec)
@@ -180,7 +180,7 @@ func security(spec Spec) (snapshot.Security, error) {
 	for _, u := range h.Ulimits {
 		s.Ulimits = append(s.Ulimits, fmt.Sprintf("%s=%d:%d", u.Name, u.Soft, u.Hard))
 	}
-	sort.Strings(s.Ulimits)
+	slices.Sort(s.Ulimits)
 	return s, nil
 }
 
@@ -192,9 +192,11 @@ func namespaceMode(mode string) string {
 	return mode
 }
 
+// sorted makes equal what means the same; none is nil.
 func sorted(list []string) []string {
 	list = slices.Clone(list)
-	sort.Strings(list)
+	slices.Sort(list)
+	list = slices.Compact(list)
 	if len(list) == 0 {
 		return nil
 	}
