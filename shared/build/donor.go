@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/moby/go-archive"
@@ -87,14 +88,8 @@ func (d *donor) boot(ctx context.Context, spec engine.Spec) error {
 // freeze checkpoints the donor, which ends it, and collects what a snapshot is made of.
 func (d *donor) freeze(ctx context.Context, cfg snapshot.Config) (snapshot.Source, error) {
 	end := d.progress.begin("freeze")
-	if err := d.eng.Freeze(ctx, d.id); err != nil {
-		if report, rerr := runDir.ReadReport(d.id); rerr == nil && report.Failure != nil {
-			err = report.Failure
-		}
+	if err := d.checkpoint(ctx); err != nil {
 		return snapshot.Source{}, fmt.Errorf("freeze %q: %w", d.opts.Spec.Config.Image, err)
-	}
-	if err := d.eng.WaitStopped(ctx, d.id); err != nil {
-		return snapshot.Source{}, err
 	}
 	if err := criu.DropEmptyTmpfs(d.work.checkpoint()); err != nil {
 		return snapshot.Source{}, err
@@ -126,6 +121,23 @@ func (d *donor) freeze(ctx context.Context, cfg snapshot.Config) (snapshot.Sourc
 	cfg.Processes, cfg.Files, cfg.Sockets, cfg.Mounts = frozen.Processes, frozen.Files, frozen.Sockets, frozen.Mounts
 	src.Config = cfg
 	return src, nil
+}
+
+// freezeTimeout bounds the writing of the donor's memory to disk.
+const freezeTimeout = 10 * time.Minute
+
+// checkpoint lets CRIU write the donor's images, and returns when the donor has ended. It prefers what CRIU said over what
+// the engine made of it.
+func (d *donor) checkpoint(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, freezeTimeout, fmt.Errorf("CRIU was not done within %s", freezeTimeout))
+	defer cancel()
+	if err := d.eng.Freeze(ctx, d.id); err != nil {
+		if report, rerr := runDir.ReadReport(d.id); rerr == nil && report.Failure != nil {
+			return report.Failure
+		}
+		return err
+	}
+	return d.eng.WaitStopped(ctx, d.id)
 }
 
 // address returns where the host reaches the donor, and notes its hostname; "" if it has no network. A donor that has

@@ -1,7 +1,10 @@
 package e2e
 
 import (
+	"context"
+	"errors"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -38,4 +41,26 @@ func TestSweepTakesWhatHasNoContainer(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{alive.ContainerID}, clones)
 	require.Contains(t, l.sh(alive.ContainerID, "wget -qO- http://127.0.0.1/"), "It works")
+}
+
+func TestCallerThatGivesUpLeavesNothing(t *testing.T) {
+	l := newLab(t)
+	w := newWitness(l)
+	random := randomPoints(t)
+	l.build(l.spec(tiny, signalled), counted)
+	begun := time.Now()
+	l.removeContainer(l.run(l.spec(tiny, signalled), restore.PolicyAlways))
+	whole := time.Since(begun)
+	giveUp := errors.New("changed my mind")
+	for range 10 {
+		ctx, cancel := context.WithTimeoutCause(l.ctx, time.Duration(random.Int64N(int64(whole))), giveUp)
+		r, err := restore.Run(ctx, l.eng, restore.Options{Spec: l.spec(tiny, signalled), Policy: restore.PolicyIfPresent, Store: l.store, Cache: l.cache})
+		cancel()
+		if err == nil {
+			l.removeContainer(r)
+		} else {
+			require.ErrorContains(t, err, giveUp.Error())
+		}
+		w.nothingIsLeft()
+	}
 }

@@ -215,15 +215,27 @@ func (s *supervision) awaitStart(hook call) {
 // release lets the clone run, and returns when it does or when the restore has failed.
 func (s *supervision) release(hook call) error {
 	hook.reply(nil)
-	select {
-	case <-s.runcExited:
-		if s.runcErr != nil {
-			return s.fail(s.explainExit())
+	deadline := time.NewTimer(s.timeout)
+	defer deadline.Stop()
+	for {
+		select {
+		case k := <-s.calls:
+			if k.Command != "abort" {
+				k.reply(errors.New("the clone is being restored"))
+				continue
+			}
+			err := s.fail(errors.New("the clone was killed while it was restored"))
+			k.reply(nil)
+			return err
+		case <-s.runcExited:
+			if s.runcErr != nil {
+				return s.fail(s.explainExit())
+			}
+			s.timeline.done("memory")
+			return s.addSteps(s.timeline.steps)
+		case <-deadline.C:
+			return s.fail(fmt.Errorf("the restore was not done within %s", s.timeout))
 		}
-		s.timeline.done("memory")
-		return s.addSteps(s.timeline.steps)
-	case <-time.After(s.timeout):
-		return s.fail(fmt.Errorf("the restore was not done within %s", s.timeout))
 	}
 }
 

@@ -107,6 +107,19 @@ func TestAbortEndsTheClone(t *testing.T) {
 	require.NoError(t, <-r.done)
 }
 
+func TestAbortEndsARestoreUnderWay(t *testing.T) {
+	r := supervised(t, time.Minute, `exec sleep 1000`)
+	released := r.hook(t)
+	require.NoError(t, json.NewDecoder(r.ready).Decode(&readyMessage{}))
+	started := make(chan error, 1)
+	go func() { started <- r.startClone() }()
+	require.NoError(t, <-released)
+	require.NoError(t, r.kill(invocation{}))
+	require.ErrorContains(t, <-started, "killed while it was restored")
+	require.Error(t, r.task.Wait(), "the first task is killed")
+	require.NoError(t, <-r.done)
+}
+
 func TestRestoreThatFailsBeforeTheHook(t *testing.T) {
 	r := supervised(t, time.Minute, `echo "runc says no" >$work/runc.log; exit 1`)
 	require.ErrorContains(t, <-r.done, "runc restore: exit status 1: runc says no")

@@ -70,10 +70,7 @@ func (s *start) cold(ctx context.Context, reason string) (*Result, error) {
 }
 
 func (s *start) hot(ctx context.Context) (*Result, error) {
-	timeout := s.opts.Timeout
-	if timeout == 0 {
-		timeout = DefaultTimeout
-	}
+	timeout := s.timeout()
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("the snapshot was not restored within %s", timeout))
 	defer cancel()
 	result, err := s.restore(ctx)
@@ -81,6 +78,13 @@ func (s *start) hot(ctx context.Context) (*Result, error) {
 		err = fmt.Errorf("%w: %w", cause, err)
 	}
 	return result, err
+}
+
+func (s *start) timeout() time.Duration {
+	if s.opts.Timeout == 0 {
+		return DefaultTimeout
+	}
+	return s.opts.Timeout
 }
 
 func (s *start) restore(ctx context.Context) (_ *Result, err error) {
@@ -122,15 +126,15 @@ func (s *start) restore(ctx context.Context) (_ *Result, err error) {
 		return nil, err
 	}
 	deadline, _ := ctx.Deadline()
-	err = runDir.WriteRequest(id, ociruntime.Request{
+	request := ociruntime.Request{
 		Kind:          ociruntime.KindClone,
 		Engine:        s.eng.Client.DaemonHost(),
 		CheckpointDir: clone.CheckpointDir,
 		RootfsDelta:   clone.RootfsDelta,
 		Options:       cfg.Checkpoint,
 		Timeout:       max(time.Until(deadline), time.Second),
-	})
-	if err != nil {
+	}
+	if err := runDir.WriteRequest(id, request); err != nil {
 		return nil, err
 	}
 	end("")
@@ -140,6 +144,10 @@ func (s *start) restore(ctx context.Context) (_ *Result, err error) {
 		return nil, explain(id, err)
 	}
 	end("")
+	request.Timeout = s.timeout() // a restart has all of it
+	if err := runDir.WriteRequest(id, request); err != nil {
+		return nil, err
+	}
 	report, err := runDir.ReadReport(id)
 	if err != nil {
 		return nil, err
