@@ -6,7 +6,6 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-
 	"testing"
 
 	"github.com/docker/docker/api/types/checkpoint"

@@ -27,7 +27,7 @@ type witness struct {
 func newWitness(l *lab) *witness {
 	l.Helper()
 	w := &witness{lab: l}
-	created, failed := l.eng.Client.Events(l.ctx, events.ListOptions{Filters: filters.NewArgs(
+	created, _ := l.eng.Client.Events(l.ctx, events.ListOptions{Filters: filters.NewArgs(
 		filters.Arg("type", "container"), filters.Arg("event", "create"), filters.Arg("label", l.label),
 	)})
 	go func() {
@@ -37,7 +37,7 @@ func newWitness(l *lab) *witness {
 				w.mu.Lock()
 				w.ids = append(w.ids, e.Actor.ID)
 				w.mu.Unlock()
-			case <-failed: // the test is over
+			case <-l.ctx.Done():
 				return
 			}
 		}

@@ -82,10 +82,14 @@ func TestEffectiveMounts(t *testing.T) {
 		},
 	})
 	require.Equal(t, []snapshot.Mount{
-		{Destination: "/a", Type: "bind"}, {Destination: "/anonymous", Type: "bind"}, {Destination: "/b", Type: "bind", ReadOnly: true},
-		{Destination: "/c", Type: "bind"}, {Destination: "/d", Type: "bind", ReadOnly: true},
+		{Destination: "/a", Type: "bind"},
+		{Destination: "/anonymous", Type: "bind"},
+		{Destination: "/b", Type: "bind", ReadOnly: true},
+		{Destination: "/c", Type: "bind"},
+		{Destination: "/d", Type: "bind", ReadOnly: true},
 		{Destination: "/data", Type: "bind", ReadOnly: true}, // instead of the image's volume
-		{Destination: "/e", Type: "tmpfs"}, {Destination: "/run", Type: "tmpfs"},
+		{Destination: "/e", Type: "tmpfs"},
+		{Destination: "/run", Type: "tmpfs"},
 	}, run.Mounts)
 
 	_, err := Effective(Spec{Config: &container.Config{}, Host: &container.HostConfig{Binds: []string{"a:b:c:d"}}}, web())

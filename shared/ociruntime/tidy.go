@@ -35,7 +35,7 @@ var mountRoot = regexp.MustCompile(`/tmp/\.criu\.mntns\.\w{6}\b`)
 func (c container) removeMountRoot() error {
 	log, err := os.Open(filepath.Join(c.path(workName), restoreLog))
 	if err != nil {
-		return nil //nolint:nilerr // CRIU did not get so far
+		return nil // CRIU did not get so far
 	}
 	defer log.Close()
 	for lines := bufio.NewScanner(log); lines.Scan(); {
