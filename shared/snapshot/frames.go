@@ -140,11 +140,14 @@ func getBuffer() *buffer {
 
 func putBuffer(b *buffer) { buffers.Put(b) }
 
+// frameWindow is zstd's window of a frame that is written; readers accept FrameSize. Every encoder keeps one.
+const frameWindow = 1 << 20
+
 // frameEncoder is shared by all goroutines. The fastest level decompresses no slower than others, and the checksum is left
 // to the blob's digest.
 var frameEncoder = sync.OnceValue(func() *zstd.Encoder {
 	e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderCRC(false),
-		zstd.WithEncoderConcurrency(inFlight()), zstd.WithWindowSize(FrameSize))
+		zstd.WithEncoderConcurrency(inFlight()), zstd.WithWindowSize(frameWindow), zstd.WithLowerEncoderMem(true))
 	if err != nil {
 		panic(err) // constant options
 	}

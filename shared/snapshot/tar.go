@@ -87,7 +87,7 @@ func spoolTar(ctx context.Context, dst BlobWriter, tempDir, mediaType string, wr
 	digester := digest.SHA256.Digester()
 	packed := &counter{w: io.MultiWriter(tmp, digester.Hash())}
 	enc, err := zstd.NewWriter(packed, zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithEncoderCRC(false),
-		zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(tarWindow))
+		zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(tarWindow), zstd.WithLowerEncoderMem(true))
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
@@ -185,7 +185,7 @@ func readTar(ctx context.Context, src BlobReader, layer ocispec.Descriptor, read
 	}
 	defer rc.Close()
 	packed := &errKeeper{r: bufio.NewReaderSize(rc, 1<<20)}
-	dec, err := zstd.NewReader(packed, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(tarWindow))
+	dec, err := zstd.NewReader(packed, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(tarWindow), zstd.WithDecoderLowmem(true))
 	if err != nil {
 		return err
 	}
