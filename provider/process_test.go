@@ -82,7 +82,7 @@ type running struct {
 
 func (p project) start(t *testing.T, args ...string) *running {
 	t.Helper()
-	r := &running{cmd: exec.Command("terraform", args...), out: &bytes.Buffer{}, done: make(chan error, 1)} //nolint:noctx // the tests end it by signals
+	r := &running{cmd: exec.Command("terraform", args...), out: &bytes.Buffer{}, done: make(chan error, 1)}
 	r.cmd.Dir, r.cmd.Env = p.dir, p.env
 	r.cmd.Stdout, r.cmd.Stderr = r.out, r.out
 	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

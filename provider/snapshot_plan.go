@@ -103,6 +103,9 @@ func (r *snapshotResource) resolve(ctx context.Context, opts build.Options) (sna
 		return snapshot.Ref{}, err
 	}
 	defer eng.Close()
+	if opts.Pull.RegistryAuth, err = pullAuth(ctx, eng, opts.Spec.Config.Image); err != nil {
+		return snapshot.Ref{}, err
+	}
 	return build.Resolve(ctx, eng, opts)
 }
 

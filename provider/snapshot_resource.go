@@ -90,6 +90,9 @@ func (r *snapshotResource) build(ctx context.Context, plan *snapshotModel, opts 
 	defer eng.Close()
 
 	opts.ImageID = digest.Digest(plan.ImageID.ValueString()) // "" if it was not known when planning
+	if opts.Pull.RegistryAuth, err = pullAuth(ctx, eng, opts.Spec.Config.Image); err != nil {
+		return nil, err
+	}
 	ref, err := build.Resolve(ctx, eng, opts)
 	if err != nil {
 		return nil, err

@@ -48,7 +48,8 @@ func (r *snapshotResource) Schema(ctx context.Context, _ resource.SchemaRequest,
 			"replaces the snapshot; with `create_before_destroy` the old one stays until the new one is published. A change that " +
 			"leaves the run configuration as it was (writing out a default, say) rebuilds nothing.\n\n" +
 			"A snapshot that has disappeared from the store is planned again. So is one whose ref was taken over by another " +
-			"publication: a ref belongs to one resource. A store that cannot be reached is an error.\n\n" +
+			"publication; destroying the resource leaves that one alone. A ref belongs to one resource: creating two that describe " +
+			"the same snapshot is an error. A store that cannot be reached is an error.\n\n" +
 			"~> **Memory holds secrets.** Whatever the booted process knows is in the snapshot: environment variables, " +
 			"credentials, keys. Protect the store like the secrets themselves.",
 		Attributes: attributes,

@@ -16,8 +16,9 @@ func runAttributes() map[string]schema.Attribute {
 		"image": schema.StringAttribute{
 			MarkdownDescription: "Image to boot: a name with tag or digest, or an id. The snapshot is tied to the " +
 				"id that this stands for in the engine (`image_id`), so a tag that has moved replaces it; an image that is built in the " +
-				"same run belongs here as a reference to its id. An image that the engine lacks is pulled, without credentials; one " +
-				"that it has is not looked up again in the registry, so pull what may have moved or needs a login before planning.",
+				"same run belongs here as a reference to its id. An image that the engine lacks is pulled, with the " +
+				"credentials that `docker login` noted; one that it has is not looked up again in the registry, so let `docker pull` go " +
+				"ahead of a plan where a tag may have moved.",
 			Required:   true,
 			Validators: []validator.String{imageReference()},
 		},
