@@ -162,3 +162,30 @@ func (l *lab) cgroup(id, controller, v1, v2 string) string {
 	word, _, _ := strings.Cut(strings.TrimSpace(string(content)), " ")
 	return word
 }
+
+func TestFailedRestoreIsReportedAtStart(t *testing.T) {
+	l := newLab(t)
+	data := filepath.Join(l.dir, "data")
+	require.NoError(t, os.Mkdir(data, 0o755))
+	write := func(content string) { require.NoError(t, os.WriteFile(filepath.Join(data, "file"), []byte(content), 0o644)) }
+	write("12345")
+	spec := l.spec(tiny, `exec 5</data/file; echo up; while :; do sleep 1; done`)
+	spec.Host.Binds = []string{data + ":/data"}
+	l.build(spec, up)
+	r := l.run(spec, restore.PolicyAlways)
+	require.NoError(t, l.eng.Client.ContainerKill(l.ctx, r.ContainerID, "KILL"))
+	require.NoError(t, l.eng.WaitStopped(l.ctx, r.ContainerID))
+
+	write("123")
+	const meaning = "/data/file has 3 bytes here and had 5 when the donor was frozen: give the clone the same image"
+	err := l.eng.Start(l.ctx, r.ContainerID)
+	require.ErrorContains(t, err, meaning)
+	require.ErrorContains(t, err, "(CRIU: Error (criu/files-reg.c")
+	require.False(t, l.state(r.ContainerID).Running)
+	_, err = l.tryRun(spec, restore.PolicyAlways)
+	require.ErrorContains(t, err, "start from a snapshot: restore: "+meaning)
+
+	write("12345")
+	require.NoError(t, l.eng.Start(l.ctx, r.ContainerID))
+	require.True(t, l.state(r.ContainerID).Running)
+}
