@@ -15,6 +15,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/criu-docker/criu-docker/shared/internal/reader"
 )
 
 const tarWindow = 8 << 20 // bytes; zstd window of the tar layers, and so what a reader must have for each
@@ -42,7 +44,7 @@ func tarFile(ctx context.Context, tw *tar.Writer, dir string, f file, p *progres
 	if err := tw.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: f.name, Size: f.size, Mode: 0o600, Format: tar.FormatPAX}); err != nil {
 		return fmt.Errorf("%s: %w", src.Name(), err)
 	}
-	n, err := io.Copy(tw, io.TeeReader(readerCtx{ctx, io.LimitReader(src, f.size)}, p))
+	n, err := io.Copy(tw, io.TeeReader(reader.WithContext(ctx, io.LimitReader(src, f.size)), p))
 	if err == nil && n != f.size {
 		err = fmt.Errorf("it shrank to %d of %d bytes while it was packed", n, f.size)
 	}
@@ -60,7 +62,7 @@ func packRootfs(ctx context.Context, dst BlobWriter, tempDir, path string, p *pr
 			return err
 		}
 		defer src.Close()
-		_, err = io.Copy(w, io.TeeReader(readerCtx{ctx, src}, p))
+		_, err = io.Copy(w, io.TeeReader(reader.WithContext(ctx, src), p))
 		return err
 	})
 }
@@ -184,13 +186,13 @@ func readTar(ctx context.Context, src BlobReader, layer ocispec.Descriptor, read
 		return err
 	}
 	defer rc.Close()
-	packed := &errKeeper{r: bufio.NewReaderSize(rc, 1<<20)}
+	packed := &reader.Keeper{R: bufio.NewReaderSize(rc, 1<<20)}
 	dec, err := zstd.NewReader(packed, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(tarWindow), zstd.WithDecoderLowmem(true))
 	if err != nil {
 		return err
 	}
 	defer dec.Close()
-	raw := &bounded{r: readerCtx{ctx, dec}, left: length}
+	raw := &bounded{r: reader.WithContext(ctx, dec), left: length}
 	err = read(raw)
 	if err == nil {
 		_, err = io.Copy(io.Discard, raw) // padding after tar's end
@@ -199,8 +201,8 @@ func readTar(ctx context.Context, src BlobReader, layer ocispec.Descriptor, read
 		_, err = io.Copy(io.Discard, packed) // to its end, where the digest is checked
 	}
 	switch {
-	case packed.err != nil:
-		return packed.err // the cause of what the decoder then said
+	case packed.Err != nil:
+		return packed.Err // the cause of what the decoder then said
 	case err != nil:
 		return err
 	case raw.left != 0:
@@ -262,31 +264,4 @@ func (t tarErrors) Read(p []byte) (int, error) {
 		err = corruptTar(err)
 	}
 	return n, err
-}
-
-// errKeeper remembers the error that ended its reader.
-type errKeeper struct {
-	r   io.Reader
-	err error
-}
-
-func (e *errKeeper) Read(p []byte) (int, error) {
-	n, err := e.r.Read(p)
-	if err != nil && err != io.EOF {
-		e.err = err
-	}
-	return n, err
-}
-
-// readerCtx stops a copy when its context ends.
-type readerCtx struct {
-	ctx context.Context //nolint:containedctx // lives as long as one copy
-	r   io.Reader
-}
-
-func (r readerCtx) Read(p []byte) (int, error) {
-	if r.ctx.Err() != nil {
-		return 0, context.Cause(r.ctx)
-	}
-	return r.r.Read(p)
 }

@@ -17,7 +17,6 @@ import (
 )
 
 const (
-	defaultStore     = "/var/lib/criu-docker/store"
 	defaultCacheSize = "20GiB"
 
 	envStore     = "CRIU_DOCKER_STORE"
@@ -59,7 +58,7 @@ Exit codes: 0 success; 1 failure; 2 wrong usage; 3 no such snapshot; 125 the Doc
 	root.CompletionOptions.HiddenDefaultCmd = true
 
 	f := root.PersistentFlags()
-	f.StringVar(&a.store, "store", env(envStore, defaultStore), "where snapshots live: a directory or gs://bucket/prefix ($"+envStore+")")
+	f.StringVar(&a.store, "store", env(envStore, store.DefaultDir), "where snapshots live: a directory or gs://bucket/prefix ($"+envStore+")")
 	f.StringVar(&a.cache, "cache", env(envCache, cache.DefaultDir), "directory of unpacked snapshots on this machine ($"+envCache+")")
 	f.StringVar(&a.cacheSize, "cache-size", env(envCacheSize, defaultCacheSize), "bound of that directory, least recently used snapshots go first; 0 for none ($"+envCacheSize+")")
 	f.StringVarP(&a.host, "host", "H", "", "address of the Docker Engine ($DOCKER_HOST)")

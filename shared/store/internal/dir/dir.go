@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/criu-docker/criu-docker/shared/internal/filelock"
+	"github.com/criu-docker/criu-docker/shared/internal/reader"
 	"github.com/criu-docker/criu-docker/shared/store/internal/object"
 )
 
@@ -74,7 +75,7 @@ func (b *Bucket) Put(ctx context.Context, key string, size int64, r io.Reader, g
 	if err := filelock.Mark(tmp); err != nil {
 		return object.Info{}, err
 	}
-	n, err := io.Copy(tmp, readerCtx{ctx, r})
+	n, err := io.Copy(tmp, reader.WithContext(ctx, r))
 	if err != nil {
 		return object.Info{}, fmt.Errorf("writing %s: %w", key, err)
 	}
@@ -363,17 +364,4 @@ func syncDir(dir string) error {
 type section struct {
 	io.Reader
 	io.Closer
-}
-
-// readerCtx stops a copy when its context ends.
-type readerCtx struct {
-	ctx context.Context //nolint:containedctx // lives as long as one copy
-	r   io.Reader
-}
-
-func (r readerCtx) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, context.Cause(r.ctx)
-	}
-	return r.r.Read(p)
 }

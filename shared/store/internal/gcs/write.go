@@ -11,6 +11,7 @@ import (
 
 	"cloud.google.com/go/storage"
 
+	"github.com/criu-docker/criu-docker/shared/internal/reader"
 	"github.com/criu-docker/criu-docker/shared/store/internal/object"
 )
 
@@ -62,11 +63,11 @@ func (b *Bucket) putBig(ctx context.Context, o *storage.ObjectHandle, size int64
 	w.ChunkRetryDeadline = b.limits.RetryFor
 	w.ChunkTransferTimeout = b.limits.Request
 	sum := crc32.New(castagnoli)
-	source := &errKeeper{r: io.TeeReader(r, sum)}
+	source := &reader.Keeper{R: io.TeeReader(r, sum)}
 	n, err := io.Copy(w, source)
 	switch {
-	case source.err != nil:
-		return object.Info{}, fmt.Errorf("reading what is to be stored: %w", source.err)
+	case source.Err != nil:
+		return object.Info{}, fmt.Errorf("reading what is to be stored: %w", source.Err)
 	case err == nil && n != size:
 		return object.Info{}, wrongLength(n, size)
 	}
@@ -94,18 +95,4 @@ const contentType = "application/octet-stream"
 
 func wrongLength(n, size int64) error {
 	return fmt.Errorf("got %d bytes to store instead of %d: %w", n, size, io.ErrUnexpectedEOF)
-}
-
-// errKeeper remembers the error that ended its reader, to tell it from those of the upload.
-type errKeeper struct {
-	r   io.Reader
-	err error
-}
-
-func (e *errKeeper) Read(p []byte) (int, error) {
-	n, err := e.r.Read(p)
-	if err != nil && err != io.EOF {
-		e.err = err
-	}
-	return n, err
 }
