@@ -12,7 +12,8 @@ import (
 // What the README tells those to do who already have Docker and CRIU, on a machine that knows nothing of criu-docker.
 func TestHostWithoutTheRuntimeIsMadeFit(t *testing.T) {
 	l := newTestLab(t)
-	l.up(t, "--bare")
+	l.up(t)
+	l.up(t, "--bare") // not even traces of what the node was
 	binary := filepath.Join(t.TempDir(), "criu-docker")
 	build := exec.Command("go", "build", "-tags", "disable_grpc_modules", "-o", binary, "../../shared/cmd/criu-docker")
 	build.Env = append(build.Environ(), "CGO_ENABLED=0")

@@ -86,3 +86,23 @@ func TestLabDirectoryLeavesRoomForSockets(t *testing.T) {
 		t.Error("a directory is accepted in which sockets can't be made")
 	}
 }
+
+func TestServiceThatEndsIsToBlameRatherThanOneThatWaits(t *testing.T) {
+	dockerd, gcs := serviceState{Name: "dockerd", Ready: true}, serviceState{Name: "gcs", Ready: true}
+	waits, ends := serviceState{Name: "nomad"}, serviceState{Name: "nomad-server", LastExit: "exit status 1"}
+	for _, c := range []struct {
+		services []serviceState
+		want     string
+	}{
+		{[]serviceState{dockerd, waits, ends}, "nomad-server"},
+		{[]serviceState{ends, waits}, "nomad-server"},
+		{[]serviceState{dockerd, waits}, "nomad"},
+	} {
+		if got := unready(c.services); got == nil || got.Name != c.want {
+			t.Errorf("%v: got %v, want %s", c.services, got, c.want)
+		}
+	}
+	if got := unready([]serviceState{dockerd, gcs}); got != nil {
+		t.Errorf("all are ready, and yet %s is to blame", got.Name)
+	}
+}

@@ -176,21 +176,28 @@ func (n *Node) waitReady(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		waiting := ""
-		for _, s := range state.Services {
-			if !s.Ready {
-				waiting = s.Name
-			}
-		}
-		if waiting == "" {
+		culprit := unready(state.Services)
+		if culprit == nil {
 			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%s of node %s does not become ready: %w; %s", waiting, n.Name, ctx.Err(), n.logTail(waiting))
+			return fmt.Errorf("%s of node %s does not become ready (started %d times, last exit %q): %w; %s",
+				culprit.Name, n.Name, culprit.Starts, culprit.LastExit, ctx.Err(), n.logTail(culprit.Name))
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
+}
+
+// unready returns a service that isn't ready, rather one that has ended than one that waits for it; nil if all are.
+func unready(services []serviceState) *serviceState {
+	var culprit *serviceState
+	for i, s := range services {
+		if !s.Ready && (culprit == nil || culprit.LastExit == "" && s.LastExit != "") {
+			culprit = &services[i]
+		}
+	}
+	return culprit
 }
 
 // stop ends the node: its services first, so that they leave their data in order, then everything in it.

@@ -113,7 +113,11 @@ func printReports(reports []nodeReport) error {
 			case s.PID == 0:
 				state = "stopped (" + s.LastExit + ")"
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\n", r.Name, s.Name, state, time.Since(s.Since).Round(time.Second), s.Starts, s.Log)
+			since := "-"
+			if s.Starts > 0 {
+				since = time.Since(s.Since).Round(time.Second).String()
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\n", r.Name, s.Name, state, since, s.Starts, s.Log)
 		}
 	}
 	if err := w.Flush(); err != nil {

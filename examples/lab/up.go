@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 )
 
 // upOptions say what lab to bring up.
@@ -56,15 +57,9 @@ func (l *Lab) up(ctx context.Context, o upOptions) error {
 		return err
 	}
 	defer unlock()
-	rootfs, err := l.rootfs(ctx)
+	rootfs, nomad, err := l.buildAll(ctx, o)
 	if err != nil {
 		return err
-	}
-	var nomad nomadBinary
-	if o.nomad {
-		if nomad, err = l.nomad(ctx); err != nil {
-			return err
-		}
 	}
 	for i := 1; i <= o.nodes; i++ {
 		node := l.node(nodeName(i))
@@ -91,6 +86,35 @@ func (l *Lab) up(ctx context.Context, o upOptions) error {
 		}
 	}
 	return nil
+}
+
+// buildAll makes what this machine's cache lacks, side by side: Nomad's agent takes processors, the rest the network.
+// When one of them fails the others are still finished, so that the next call has less to do.
+func (l *Lab) buildAll(ctx context.Context, o upOptions) (rootfs string, nomad nomadBinary, err error) {
+	var builds errgroup.Group
+	if o.nomad {
+		builds.Go(func() (err error) {
+			nomad, err = l.nomad(ctx)
+			return err
+		})
+	}
+	builds.Go(func() (err error) {
+		// First of all, as it installs debootstrap if need be, and other images are made from it.
+		if rootfs, err = l.rootfs(ctx); err != nil {
+			return err
+		}
+		for _, i := range images() {
+			if slices.Contains(o.images, i.Name) {
+				builds.Go(func() error {
+					_, _, err := l.archive(ctx, i)
+					return err
+				})
+			}
+		}
+		return nil
+	})
+	err = builds.Wait()
+	return rootfs, nomad, err
 }
 
 // ensure brings the node up if it isn't, or if it isn't the asked one.
