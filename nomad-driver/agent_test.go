@@ -142,10 +142,10 @@ func (c *cluster) startClient() {
 	})
 }
 
-// killClient ends the client agent as a crash would: the plugin and the tasks' containers run on.
-func (c *cluster) killClient() {
+// endClient ends the client agent: by SIGTERM with its plugin, by SIGKILL without. The tasks' containers run on.
+func (c *cluster) endClient(signal syscall.Signal) {
 	c.t.Helper()
-	require.NoError(c.t, c.client.Process.Signal(syscall.SIGKILL))
+	require.NoError(c.t, c.client.Process.Signal(signal))
 	_ = c.client.Wait()
 }
 

@@ -47,6 +47,7 @@ type volumesConfig struct {
 // loggingConfig is an engine log driver and its options, for all tasks or for one.
 type loggingConfig struct {
 	Type   string     `codec:"type"`
+	Driver string     `codec:"driver"` // an older name of type, for tasks only
 	Config stringMaps `codec:"config"`
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"strings"
@@ -156,6 +157,7 @@ func labels(cfg *drivers.TaskConfig, tc *taskConfig, s settings) map[string]stri
 
 func logConfig(tc *taskConfig, s settings) container.LogConfig {
 	l := tc.Logging
+	l.Type = cmp.Or(l.Type, l.Driver)
 	if l.Type == "" && len(l.Config) == 0 {
 		l = s.Logging
 	}

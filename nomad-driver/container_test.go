@@ -148,6 +148,13 @@ func TestGroupNetwork(t *testing.T) {
 	require.ErrorContains(t, err, "dns block of the group's network")
 	_, err = newRequest(t, "", `network_aliases = ["db"]`, join)
 	require.ErrorContains(t, err, "need a network of the container's own")
+
+	r = mustRequest(t, "", `extra_hosts = ["db:10.0.0.2"]`, join)
+	require.Empty(t, r.spec.Host.ExtraHosts, "they go into the group's hosts file")
+	_, err = newRequest(t, "", "extra_hosts = [\"db:10.0.0.2\"]\nnetwork_mode = \"container:abc\"")
+	require.ErrorContains(t, err, "extra_hosts has no meaning")
+	_, err = newRequest(t, "", `extra_hosts = ["db:10.0.0.2\n10.0.0.3 www"]`, join)
+	require.ErrorContains(t, err, "want HOST:IP")
 }
 
 func TestNetworkSettings(t *testing.T) {
@@ -306,6 +313,18 @@ func TestExtraLabels(t *testing.T) {
 	require.Equal(t, "shop", r.spec.Config.Labels["com.hashicorp.nomad.job_id"])
 	require.Equal(t, "web", r.spec.Config.Labels["com.hashicorp.nomad.task_name"])
 	require.NotContains(t, r.spec.Config.Labels, "com.hashicorp.nomad.namespace")
+}
+
+func TestLogging(t *testing.T) {
+	for task, want := range map[string]container.LogConfig{
+		``:                                 {Type: "json-file", Config: map[string]string{"max-file": "1"}},
+		"logging {\n type = \"local\"\n}":  {Type: "local"},
+		"logging {\n driver = \"none\"\n}": {Type: "none"},
+		"logging {\n config { max-size = \"9m\" }\n}": {Type: "json-file", Config: map[string]string{"max-size": "9m"}},
+	} {
+		r := mustRequest(t, "logging {\n config { max-file = \"1\" }\n}", task)
+		require.Equal(t, want, r.spec.Host.LogConfig, task)
+	}
 }
 
 func TestIsLatest(t *testing.T) {

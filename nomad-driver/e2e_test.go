@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/docker/docker/api/types/container"
@@ -27,7 +28,8 @@ func TestNomad(t *testing.T) {
 	ref := publishCounter(t, eng, c.store)
 
 	t.Run("hot and cold", func(t *testing.T) { testHotAndCold(t, c, ref) })
-	t.Run("agent crash", func(t *testing.T) { testAgentCrash(t, c, eng) })
+	t.Run("agent crash", func(t *testing.T) { testAgentRestart(t, c, eng, syscall.SIGKILL) })
+	t.Run("agent restart", func(t *testing.T) { testAgentRestart(t, c, eng, syscall.SIGTERM) })
 	t.Run("plugin crash", func(t *testing.T) { testPluginCrash(t, c, eng) })
 	t.Run("plugin crash during a start", func(t *testing.T) { testPluginCrashDuringStart(t, c, eng) })
 	t.Run("stop during a start", func(t *testing.T) { testStopDuringStart(t, c, eng) })
@@ -127,10 +129,10 @@ func testHotAndCold(t *testing.T, c *cluster, ref string) {
 }
 
 // A clone runs on while the agent is down, and is the agent's again afterwards.
-func testAgentCrash(t *testing.T, c *cluster, eng *engine.Engine) {
-	alloc := c.run(job("agent-crash", 1, 0, ""))[0]
+func testAgentRestart(t *testing.T, c *cluster, eng *engine.Engine, signal syscall.Signal) {
+	alloc := c.run(job(fmt.Sprintf("agent-restart-%d", signal), 1, 0, ""))[0]
 	before := containerOf(t, eng, alloc)
-	c.killClient()
+	c.endClient(signal)
 	c.startClient()
 	requireSameTask(t, c, eng, alloc, before)
 }

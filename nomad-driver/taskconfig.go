@@ -18,7 +18,7 @@ type taskConfig struct {
 	Image            string       `codec:"image"`
 	ImagePullTimeout string       `codec:"image_pull_timeout"`
 	ForcePull        bool         `codec:"force_pull"`
-	Load             string       `codec:"load"` // tar of the image, relative to the task directory or to its local/
+	Load             string       `codec:"load"` // tar of the image, relative to the task's local/
 	Auth             registryAuth `codec:"auth"`
 	AuthSoftFail     bool         `codec:"auth_soft_fail"`
 
@@ -239,6 +239,7 @@ var taskConfigSpec = hclspec.NewObject(map[string]*hclspec.Spec{
 	"labels": hclspec.NewAttr("labels", "list(map(string))", false),
 	"logging": hclspec.NewBlock("logging", false, hclspec.NewObject(map[string]*hclspec.Spec{
 		"type":   hclspec.NewAttr("type", "string", false),
+		"driver": hclspec.NewAttr("driver", "string", false),
 		"config": hclspec.NewAttr("config", "list(map(string))", false),
 	})),
 	"healthchecks": hclspec.NewBlock("healthchecks", false, hclspec.NewObject(map[string]*hclspec.Spec{

@@ -3,10 +3,12 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -105,7 +107,7 @@ func TestSnapshotOfOneNodeRestoresOnAnother(t *testing.T) {
 			t.Fatalf("on %s the task has the ports %v", a.NodeName, a.AllocatedResources.Shared.Ports)
 		}
 		port := a.AllocatedResources.Shared.Ports[0]
-		page := l.must(t, "exec", "--", "curl", "-sf", fmt.Sprintf("http://%s:%d/", port.HostIP, port.Value))
+		page := l.must(t, "exec", "--", "curl", "-sf", "http://"+net.JoinHostPort(port.HostIP, strconv.Itoa(port.Value))+"/")
 		if !strings.Contains(page, "It works") {
 			t.Errorf("the clone on %s answers %q", a.NodeName, page)
 		}
