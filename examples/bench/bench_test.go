@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -10,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -109,4 +112,32 @@ func TestTarGzip(t *testing.T) {
 	assert.Less(t, n, int64(2<<20))
 	_, err = tarGzip(t.Context(), filepath.Join(dir, "absent"))
 	assert.Error(t, err)
+}
+
+// Podman's checkpoint waits for connections to end, and for nothing else.
+func TestConnected(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	client, err := net.Dial("tcp", l.Addr().String())
+	require.NoError(t, err)
+	server, err := l.Accept()
+	require.NoError(t, err)
+	lines := func() string { // of this test's port; the machine has other connections
+		table, err := os.ReadFile("/proc/self/net/tcp")
+		require.NoError(t, err)
+		port := fmt.Sprintf(":%04X ", l.Addr().(*net.TCPAddr).Port)
+		mine := "header\n"
+		for line := range strings.Lines(string(table)) {
+			if strings.Contains(line, port) {
+				mine += line
+			}
+		}
+		return mine
+	}
+	assert.True(t, connected(lines()))
+	require.NoError(t, client.Close())
+	assert.True(t, connected(lines())) // the app's half is open
+	require.NoError(t, server.Close())
+	assert.Eventually(t, func() bool { return !connected(lines()) }, answerTimeout, pollInterval)
 }

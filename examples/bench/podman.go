@@ -48,6 +48,13 @@ func (p *podman) checkpoint(ctx context.Context, a app, cpus []int) (size int64,
 	if err := firstAnswer(ctx, "http://"+addr+a.path); err != nil {
 		return 0, err
 	}
+	pid, err := p.pid(ctx, name)
+	if err != nil {
+		return 0, err
+	}
+	if err := awaitClosed(ctx, pid); err != nil {
+		return 0, fmt.Errorf("%s: %w", a.name, err)
+	}
 	small := filepath.Join(p.dir, "exports", name+".tar.zst")
 	freeze := func(compression, file string) error {
 		return execute(p.command(ctx, "container", "checkpoint", "--file-locks", "--leave-running", "--compress", compression, "-e", file, name))
@@ -95,15 +102,24 @@ func (p *podman) start(ctx context.Context, a app, cpus int) (_ sample, err erro
 	}
 	s := sample{total: time.Since(begin)}
 
+	pid, err := p.pid(ctx, name)
+	if err != nil {
+		return sample{}, err
+	}
+	return s, checkProcessPinned(pid, cpus)
+}
+
+// pid is that of a container's first process.
+func (p *podman) pid(ctx context.Context, name string) (int, error) {
 	out, err := p.command(ctx, "inspect", "--format", "{{.State.Pid}}", name).Output()
 	if err != nil {
-		return sample{}, fmt.Errorf("podman inspect %s: %w", name, err)
+		return 0, fmt.Errorf("podman inspect %s: %w", name, err)
 	}
 	pid, err := strconv.Atoi(strings.TrimSpace(string(out)))
 	if err != nil {
-		return sample{}, fmt.Errorf("podman inspect %s: %w", name, err)
+		return 0, fmt.Errorf("podman inspect %s: %w", name, err)
 	}
-	return s, checkProcessPinned(pid, cpus)
+	return pid, nil
 }
 
 // remove removes a container, also when ctx has ended.
@@ -130,6 +146,46 @@ func (p *podman) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "podman", append(global, args...)...)
 	cmd.Env = append(os.Environ(), "PODMAN_IGNORE_CGROUPSV1_WARNING=1")
 	return cmd
+}
+
+// awaitClosed returns when a process's network has no open TCP connection: Podman refuses to freeze one, and the app may
+// close that of the first answer some time after it has been read.
+func awaitClosed(ctx context.Context, pid int) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	tick := time.NewTicker(pollInterval)
+	defer tick.Stop()
+	for {
+		open := false
+		for _, table := range []string{"tcp", "tcp6"} {
+			sockets, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/%s", pid, table))
+			if err != nil {
+				return err
+			}
+			open = open || connected(string(sockets))
+		}
+		if !open {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("a connection stays open: %w", ctx.Err())
+		}
+	}
+}
+
+// connected tells whether a table of sockets as in /proc/net/tcp holds others than those that listen or that the kernel
+// keeps on its own account after both ends have closed.
+func connected(sockets string) bool {
+	const listening, timeWait = "0A", "06"
+	_, sockets, _ = strings.Cut(sockets, "\n") // the header
+	for line := range strings.Lines(sockets) {
+		if fields := strings.Fields(line); len(fields) > 3 && fields[3] != listening && fields[3] != timeWait {
+			return true
+		}
+	}
+	return false
 }
 
 // execute runs a command; its error holds what the command wrote.

@@ -5,28 +5,29 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/google/renameio/v2"
 )
 
-// The lines around the table that the page and the README share.
+// A section of a document stands between two lines that name it, so that a program can put another in its place.
 const (
-	tableBegin = "<!-- table: begin -->\n"
-	tableEnd   = "<!-- table: end -->\n"
+	startsSection = "table" // in the page, where it comes from, and in the README
+	demoSection   = "demo"  // in the README
 )
 
-// publish copies the results of the last run into the documentation: the page and the chart into docs, and the page's
-// first table into the README. Nobody copies figures by hand.
+// publish copies the results of the last runs into the documentation: the page and the chart into docs, the page's first
+// table and what the demo found into the README. Nobody copies figures by hand.
 func publish(results, checkout string) error {
-	page, err := os.ReadFile(filepath.Join(results, "bench.md"))
-	if err != nil {
-		return fmt.Errorf("results to publish (run make bench first): %w", err)
+	contents := map[string][]byte{}
+	for _, name := range []string{"bench.md", "bench.svg", "demo.txt"} {
+		content, err := os.ReadFile(filepath.Join(results, name))
+		if err != nil {
+			return fmt.Errorf("results to publish (run make demo first): %w", err)
+		}
+		contents[name] = content
 	}
-	chart, err := os.ReadFile(filepath.Join(results, "bench.svg"))
-	if err != nil {
-		return fmt.Errorf("results to publish (run make bench first): %w", err)
-	}
-	_, table, _, err := aroundTable(page)
+	_, starts, _, err := section(contents["bench.md"], startsSection)
 	if err != nil {
 		return fmt.Errorf("bench.md: %w", err)
 	}
@@ -34,14 +35,18 @@ func publish(results, checkout string) error {
 	if err != nil {
 		return fmt.Errorf("README: %w", err)
 	}
-	before, _, after, err := aroundTable(readme)
-	if err != nil {
-		return fmt.Errorf("README.md: %w", err)
+	found := slices.Concat([]byte("```\n"), contents["demo.txt"], []byte("```\n"))
+	for name, content := range map[string][]byte{startsSection: starts, demoSection: found} {
+		before, _, after, err := section(readme, name)
+		if err != nil {
+			return fmt.Errorf("README.md: %w", err)
+		}
+		readme = slices.Concat(before, content, after)
 	}
 	for name, content := range map[string][]byte{
-		"README.md":          bytes.Join([][]byte{before, table, after}, nil),
-		"docs/benchmarks.md": page,
-		"docs/bench.svg":     chart,
+		"README.md":          readme,
+		"docs/benchmarks.md": contents["bench.md"],
+		"docs/bench.svg":     contents["bench.svg"],
 	} {
 		if err := renameio.WriteFile(filepath.Join(checkout, name), content, 0o644); err != nil {
 			return fmt.Errorf("publish results: %w", err)
@@ -50,13 +55,13 @@ func publish(results, checkout string) error {
 	return nil
 }
 
-// aroundTable cuts a document at its table; the marks belong to what is before and after.
-func aroundTable(doc []byte) (before, table, after []byte, err error) {
-	begin := bytes.Index(doc, []byte(tableBegin))
-	end := bytes.Index(doc, []byte(tableEnd))
+// section cuts a document at one of its sections; the lines that mark it belong to what is before and after.
+func section(doc []byte, name string) (before, content, after []byte, err error) {
+	first, last := []byte("<!-- "+name+": begin -->\n"), []byte("<!-- "+name+": end -->\n")
+	begin, end := bytes.Index(doc, first), bytes.Index(doc, last)
 	if begin < 0 || end < begin {
-		return nil, nil, nil, fmt.Errorf("the lines %q and %q are not there, in this order", tableBegin, tableEnd)
+		return nil, nil, nil, fmt.Errorf("the lines %q and %q are not there, in this order", first, last)
 	}
-	begin += len(tableBegin)
+	begin += len(first)
 	return doc[:begin], doc[begin:end], doc[end:], nil
 }

@@ -2,13 +2,12 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
-	"strconv"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,13 +30,14 @@ const (
 type row struct {
 	job, alloc string
 	start      restore.Start
+	took       time.Duration // from the task's setup to the first 200
 	hostname   string
-	status     string // of the answer
+	status     string // of an answer
 	event      string // how the driver started it
 }
 
-// check looks at a job's allocations. The deployment has succeeded, so all of them are healthy.
-func check(ctx context.Context, nomad *api.Client, a app) ([]row, error) {
+// check looks at a job's allocations, which have answered for the first time at the given times.
+func check(ctx context.Context, nomad *api.Client, a app, answered map[string]time.Time) ([]row, error) {
 	query := (&api.QueryOptions{}).WithContext(ctx)
 	list, _, err := nomad.Jobs().Allocations(a.job, false, query)
 	if err != nil {
@@ -57,12 +57,16 @@ func check(ctx context.Context, nomad *api.Client, a app) ([]row, error) {
 		if err != nil {
 			return nil, fmt.Errorf("allocation %.8s of group %s: %w", alloc.ID, alloc.TaskGroup, err)
 		}
+		r.took = answered[alloc.ID].Sub(setUp(alloc))
 		rows = append(rows, r)
 		count[alloc.TaskGroup]++
 	}
 	if count[hotGroup] != hotAllocs || count[coldGroup] != coldAllocs {
 		return nil, fmt.Errorf("%d hot and %d cold allocations run: want %d and %d", count[hotGroup], count[coldGroup], hotAllocs, coldAllocs)
 	}
+	slices.SortFunc(rows, func(x, y row) int { // hot before cold
+		return cmp.Or(cmp.Compare(y.start, x.start), cmp.Compare(x.alloc, y.alloc))
+	})
 	return rows, nil
 }
 
@@ -105,6 +109,16 @@ func startOf(alloc *api.Allocation) (start restore.Start, event string, err erro
 		return "", "", errors.New("the driver has not told how it was started")
 	}
 	return start, event, nil
+}
+
+// setUp returns when the client began to set the task up, for the first time.
+func setUp(alloc *api.Allocation) time.Time {
+	for _, e := range alloc.TaskStates[task].Events {
+		if e.Type == api.TaskSetup {
+			return time.Unix(0, e.Time)
+		}
+	}
+	return time.Unix(0, alloc.CreateTime)
 }
 
 // shortened is a ref as people read it: the beginning of the image's id stands for the whole.
@@ -154,30 +168,4 @@ func hostname(ctx context.Context, nomad *api.Client, alloc *api.Allocation) (st
 		return "", fmt.Errorf("hostname: %w", err)
 	}
 	return strings.TrimSpace(out.String()), nil
-}
-
-// get asks the allocation for a page and wants 200.
-func get(ctx context.Context, alloc *api.Allocation, path string) (status string, err error) {
-	for _, p := range alloc.AllocatedResources.Shared.Ports {
-		if p.Label != portLabel {
-			continue
-		}
-		ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-		defer cancel()
-		url := "http://" + net.JoinHostPort(p.HostIP, strconv.Itoa(p.Value)) + path
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-		if err != nil {
-			return "", err
-		}
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			return "", err
-		}
-		defer resp.Body.Close()
-		if resp.StatusCode != http.StatusOK {
-			return "", fmt.Errorf("GET %s: %s", url, resp.Status)
-		}
-		return resp.Status, nil
-	}
-	return "", errors.New("it has no port " + portLabel)
 }

@@ -5,6 +5,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -19,6 +20,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/nomad/api"
+	"golang.org/x/sync/errgroup"
 )
 
 // app is a job of examples/nomad.
@@ -39,16 +41,17 @@ const stopTimeout = 2 * time.Minute
 func main() {
 	store := flag.String("store", "gs://snapshots", "store that Terraform publishes to; the Nomad client's driver must know it as its own")
 	dir := flag.String("dir", "/var/lib/criu-docker/demo", "directory for Terraform's state; where the bucket is, since it tells what is in there")
+	out := flag.String("out", "out", "directory for a copy of the table that is printed at the end")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *store, *dir); err != nil {
+	if err := run(ctx, *store, *dir, *out); err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, store, dir string) (err error) {
+func run(ctx context.Context, store, dir, out string) (err error) {
 	if err := publish(ctx, store, dir); err != nil {
 		return err
 	}
@@ -56,13 +59,16 @@ func run(ctx context.Context, store, dir string) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, stopJobs(ctx, nomad)) }()
+	if err := stopJobs(ctx, nomad); err != nil { // of a run that was killed
+		return err
+	}
+	defer func() {
+		fmt.Println("\nStopping the jobs.")
+		err = errors.Join(err, stopJobs(ctx, nomad))
+	}()
 	var rows []row
 	for _, a := range apps {
-		if err := command(ctx, nil, "nomad", "job", "run", filepath.Join("examples", "nomad", a.job+".nomad.hcl")); err != nil {
-			return err
-		}
-		checked, err := check(ctx, nomad, a)
+		checked, err := start(ctx, nomad, a)
 		if err != nil {
 			return fmt.Errorf("%s: %w", a.job, err)
 		}
@@ -71,15 +77,36 @@ func run(ctx context.Context, store, dir string) (err error) {
 	if err := distinct(rows); err != nil {
 		return err
 	}
-	show(os.Stdout, rows)
-	return nil
+	var table bytes.Buffer
+	show(&table, rows)
+	fmt.Printf("\n%s", table.Bytes())
+	if err := os.MkdirAll(out, 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(out, "demo.txt"), table.Bytes(), 0o644)
 }
 
-// stopJobs ends the jobs, those of an interrupted run too, and returns when their allocations have ended.
+// start runs a job and checks its allocations.
+func start(ctx context.Context, nomad *api.Client, a app) ([]row, error) {
+	var answered map[string]time.Time
+	started, jobCtx := errgroup.WithContext(ctx)
+	started.Go(func() (err error) {
+		answered, err = firstAnswers(jobCtx, nomad, a)
+		return err
+	})
+	started.Go(func() error {
+		return command(jobCtx, nil, "nomad", "job", "run", filepath.Join("examples", "nomad", a.job+".nomad.hcl"))
+	})
+	if err := started.Wait(); err != nil {
+		return nil, err
+	}
+	return check(ctx, nomad, a, answered)
+}
+
+// stopJobs ends the jobs and returns when their allocations have ended.
 func stopJobs(ctx context.Context, nomad *api.Client) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 	defer cancel()
-	fmt.Println("\nStopping the jobs.")
 	for _, a := range apps {
 		if _, _, err := nomad.Jobs().Deregister(a.job, true, (&api.WriteOptions{}).WithContext(ctx)); err != nil {
 			return fmt.Errorf("stop job %s: %w", a.job, err)
@@ -94,22 +121,14 @@ func stopJobs(ctx context.Context, nomad *api.Client) error {
 }
 
 func awaitEnd(ctx context.Context, nomad *api.Client, job string) error {
-	tick := time.NewTicker(200 * time.Millisecond)
-	defer tick.Stop()
-	for {
+	err := every(ctx, 200*time.Millisecond, func() (bool, error) {
 		list, _, err := nomad.Jobs().Allocations(job, true, (&api.QueryOptions{}).WithContext(ctx))
-		if err != nil {
-			return err
-		}
-		if !slices.ContainsFunc(list, alive) {
-			return nil
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return fmt.Errorf("its allocations do not end: %w", ctx.Err())
-		}
+		return err == nil && !slices.ContainsFunc(list, alive), err
+	})
+	if err != nil {
+		return fmt.Errorf("await the end of its allocations: %w", err)
 	}
+	return nil
 }
 
 func alive(a *api.AllocationListStub) bool {

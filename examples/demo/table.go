@@ -26,13 +26,15 @@ func show(w io.Writer, rows []row) {
 	style := table.StyleLight
 	style.Format.Header = text.FormatDefault
 	t.SetStyle(style)
-	t.SetColumnConfigs([]table.ColumnConfig{{Name: "event", WidthMax: 60, WidthMaxEnforcer: text.WrapSoft}})
-	t.AppendHeader(table.Row{"job", "allocation", "start", "hostname", "answer", "event"})
-	for i, r := range rows {
-		if i > 0 && rows[i-1].job != r.job {
+	t.SetColumnConfigs([]table.ColumnConfig{{Name: "first answer", Align: text.AlignRight}, {Name: "event", WidthMax: 46, WidthMaxEnforcer: text.WrapSoft}})
+	t.AppendHeader(table.Row{"job", "allocation", "start", "first answer", "answer", "hostname", "event"})
+	seen := ""
+	for _, r := range rows {
+		if seen != "" && seen != r.job {
 			t.AppendSeparator()
 		}
-		t.AppendRow(table.Row{r.job, r.alloc, r.start, r.hostname, r.status, r.event})
+		seen = r.job
+		t.AppendRow(table.Row{r.job, r.alloc, r.start, fmt.Sprintf("after %.1f s", r.took.Seconds()), r.status, r.hostname, r.event})
 	}
-	fmt.Fprintf(w, "\nAll allocations answer, each under its own hostname; the hot ones have not booted.\n%s\n", t.Render())
+	fmt.Fprintf(w, "All allocations answer, each under its own hostname; the hot ones have not booted.\n%s\n", t.Render())
 }
