@@ -93,7 +93,6 @@ func builder(encoded string) error {
 
 func TestBuilderKilledAtRandomPoints(t *testing.T) {
 	l := newLab(t)
-	w := newWitness(l)
 	random := randomPoints(t)
 	job := buildJob{l.label, l.dir}
 	elapsed := map[string]time.Duration{}
@@ -114,13 +113,13 @@ func TestBuilderKilledAtRandomPoints(t *testing.T) {
 	_, err = build.Snapshot(l.ctx, l.eng, job.options(l.store))
 	require.NoError(t, err)
 	l.wholeOrAbsent(whole.Ref)
-	require.Greater(t, len(w.seen()), rounds)
+	require.Greater(t, len(l.seen()), rounds)
 	// The engine may have been creating a donor when its builder was killed.
 	l.eventually(func() bool { return build.Sweep(l.ctx, l.eng, options.Dir) == nil && len(l.containers()) == 0 }, "every donor is gone")
 	left, err := os.ReadDir(options.Dir)
 	require.NoError(t, err)
 	require.Empty(t, left)
-	w.nothingIsLeft()
+	l.nothingIsLeft()
 }
 
 // killBuilder starts a builder and kills it some time after it has begun a step.
@@ -160,7 +159,6 @@ func (l *lab) wholeOrAbsent(ref snapshot.Ref) {
 // and the reason is told. A clone that runs needs none of them any more.
 func TestRestoreKilledAtRandomPoints(t *testing.T) {
 	l := newLab(t)
-	w := newWitness(l)
 	random := randomPoints(t)
 	l.build(l.spec(tiny, heavy), counted)
 	undisturbed := l.run(l.spec(tiny, heavy), restore.PolicyAlways)
@@ -176,7 +174,7 @@ func TestRestoreKilledAtRandomPoints(t *testing.T) {
 		for _, victim := range slices.Sorted(maps.Keys(victims)) {
 			policy := []restore.Policy{restore.PolicyIfPresent, restore.PolicyAlways}[i%2]
 			after := time.Duration(random.Int64N(int64(life + life/5)))
-			killed := w.killDuringNextRestore(victims[victim], after)
+			killed := l.killDuringNextRestore(victims[victim], after)
 			r, err := l.tryRun(l.spec(tiny, heavy), policy)
 			t.Logf("%s, %s killed (%t) after %s: %s", policy, victim, <-killed, after, outcome(r, err))
 			if err != nil {
@@ -185,7 +183,7 @@ func TestRestoreKilledAtRandomPoints(t *testing.T) {
 				l.works(r)
 				l.removeContainer(r)
 			}
-			w.nothingIsLeft()
+			l.nothingIsLeft()
 		}
 	}
 }
@@ -270,12 +268,12 @@ func process(wanted func(dir string, args []string) bool) int {
 
 // killDuringNextRestore kills one process of the next restore that the test starts, some time after its supervisor has
 // appeared. The channel tells whether there was one.
-func (w *witness) killDuringNextRestore(victim func(id string) int, after time.Duration) <-chan bool {
-	known := len(w.seen())
+func (l *lab) killDuringNextRestore(victim func(id string) int, after time.Duration) <-chan bool {
+	known := len(l.seen())
 	killed := make(chan bool, 1)
 	go func() {
 		for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-			ids := w.seen()
+			ids := l.seen()
 			if len(ids) == known || victims["supervisor"](ids[known]) < 0 {
 				continue
 			}

@@ -42,6 +42,7 @@ type lab struct {
 	label string
 	dir   string // store/ and cache/
 
+	witness
 	criuDirs []string // what there was before the test
 }
 
@@ -65,17 +66,16 @@ func newLab(t *testing.T) *lab {
 	require.NoError(t, err)
 
 	l := &lab{T: t, ctx: ctx, eng: eng, store: s, cache: c, label: "e2e=" + t.Name(), dir: dir, criuDirs: criuDirs()}
+	l.watch(ctx, eng, l.label)
 	t.Cleanup(l.removeContainers)
 	return l
 }
 
 func (l *lab) removeContainers() {
-	var ids []string
 	for _, c := range l.containers() {
 		require.NoError(l, restore.Remove(context.Background(), l.eng, l.cache, c.ID))
-		ids = append(ids, c.ID)
 	}
-	l.nothingIsLeft(ids)
+	l.nothingIsLeft()
 	clones, err := l.cache.Clones()
 	require.NoError(l, err)
 	require.Empty(l, clones)

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"io/fs"
 	"os"
@@ -14,21 +15,20 @@ import (
 	"github.com/docker/docker/api/types/filters"
 	"github.com/stretchr/testify/require"
 
+	"github.com/criu-docker/criu-docker/shared/engine"
 	"github.com/criu-docker/criu-docker/shared/ociruntime"
 )
 
 // witness knows every container that a test has made, also those that are gone.
 type witness struct {
-	*lab
 	mu  sync.Mutex
 	ids []string
 }
 
-func newWitness(l *lab) *witness {
-	l.Helper()
-	w := &witness{lab: l}
-	created, _ := l.eng.Client.Events(l.ctx, events.ListOptions{Filters: filters.NewArgs(
-		filters.Arg("type", "container"), filters.Arg("event", "create"), filters.Arg("label", l.label),
+// watch begins to listen to the engine.
+func (w *witness) watch(ctx context.Context, eng *engine.Engine, label string) {
+	created, _ := eng.Client.Events(ctx, events.ListOptions{Filters: filters.NewArgs(
+		filters.Arg("type", "container"), filters.Arg("event", "create"), filters.Arg("label", label),
 	)})
 	go func() {
 		for {
@@ -37,29 +37,28 @@ func newWitness(l *lab) *witness {
 				w.mu.Lock()
 				w.ids = append(w.ids, e.Actor.ID)
 				w.mu.Unlock()
-			case <-l.ctx.Done():
+			case <-ctx.Done():
 				return
 			}
 		}
 	}()
-	return w
 }
 
 func (w *witness) seen() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return append([]string{}, w.ids...)
+	return slices.Clone(w.ids)
 }
 
 // nothingIsLeft fails the test if anything is left of a container that it has made. None may exist any more.
-func (w *witness) nothingIsLeft() {
-	w.Helper()
-	require.Empty(w, w.containers())
-	w.lab.nothingIsLeft(w.seen())
+func (l *lab) nothingIsLeft() {
+	l.Helper()
+	require.Empty(l, l.containers())
+	l.nothingIsLeftOf(l.seen())
 }
 
-// nothingIsLeft gives the kernel and the engine some time to remove what belonged to containers that are gone.
-func (l *lab) nothingIsLeft(ids []string) {
+// nothingIsLeftOf gives the kernel and the engine some time to remove what belonged to containers that are gone.
+func (l *lab) nothingIsLeftOf(ids []string) {
 	l.Helper()
 	if len(ids) == 0 {
 		return

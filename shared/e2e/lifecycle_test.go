@@ -167,7 +167,9 @@ func TestFailedRestoreIsReportedAtStart(t *testing.T) {
 	l := newLab(t)
 	data := filepath.Join(l.dir, "data")
 	require.NoError(t, os.Mkdir(data, 0o755))
-	write := func(content string) { require.NoError(t, os.WriteFile(filepath.Join(data, "file"), []byte(content), 0o644)) }
+	write := func(content string) {
+		require.NoError(t, os.WriteFile(filepath.Join(data, "file"), []byte(content), 0o644))
+	}
 	write("12345")
 	spec := l.spec(tiny, `exec 5</data/file; echo up; while :; do sleep 1; done`)
 	spec.Host.Binds = []string{data + ":/data"}

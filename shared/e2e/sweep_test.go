@@ -36,7 +36,7 @@ func TestSweepTakesWhatHasNoContainer(t *testing.T) {
 	require.NoError(t, err, "it belongs to the other cache")
 
 	require.NoError(t, restore.Sweep(l.ctx, l.eng, l.cache))
-	l.nothingIsLeft([]string{removed.ContainerID, unborn})
+	l.nothingIsLeftOf([]string{removed.ContainerID, unborn})
 	clones, err := l.cache.Clones()
 	require.NoError(t, err)
 	require.Equal(t, []string{alive.ContainerID}, clones)
@@ -45,7 +45,6 @@ func TestSweepTakesWhatHasNoContainer(t *testing.T) {
 
 func TestCallerThatGivesUpLeavesNothing(t *testing.T) {
 	l := newLab(t)
-	w := newWitness(l)
 	random := randomPoints(t)
 	l.build(l.spec(tiny, signalled), counted)
 	begun := time.Now()
@@ -61,6 +60,6 @@ func TestCallerThatGivesUpLeavesNothing(t *testing.T) {
 		} else {
 			require.ErrorContains(t, err, giveUp.Error())
 		}
-		w.nothingIsLeft()
+		l.nothingIsLeft()
 	}
 }

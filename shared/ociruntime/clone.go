@@ -132,7 +132,7 @@ func (c container) startSupervisor(self string, inv invocation) (pid int, err er
 		if werr := cmd.Wait(); werr != nil {
 			err = werr
 		}
-		return 0, fmt.Errorf("the supervisor of the restore died: %w", err)
+		return 0, fmt.Errorf("%w: %w", errSupervisorDied, err)
 	}
 	if ready.Error != "" {
 		_ = cmd.Wait()

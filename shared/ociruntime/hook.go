@@ -25,8 +25,11 @@ func hook(id string) error {
 	return nil
 }
 
-// errNoSupervisor means that no restore is under way.
-var errNoSupervisor = errors.New("no supervisor")
+// No restore is under way (any more).
+var (
+	errNoSupervisor   = errors.New("no supervisor")
+	errSupervisorDied = errors.New("the supervisor of the restore died")
+)
 
 // ask sends one message to the container's supervisor and waits for the answer. The supervisor bounds the wait.
 func (c container) ask(m message) error {
@@ -40,7 +43,7 @@ func (c container) ask(m message) error {
 	}
 	var a answer
 	if err := json.NewDecoder(conn).Decode(&a); err != nil {
-		return fmt.Errorf("the supervisor of the restore died: %w", err)
+		return fmt.Errorf("%w: %w", errSupervisorDied, err)
 	}
 	if a.Error != "" {
 		return errors.New(a.Error)

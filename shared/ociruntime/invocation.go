@@ -25,8 +25,10 @@ type invocation struct {
 	// flags of create
 	bundle, pidFile, consoleSocket string
 	noPivot                        bool
-	// flags of checkpoint
+	// flag of checkpoint
 	leaveRunning bool
+	// flag of delete
+	force bool
 }
 
 // errNotOurs means that a command line is left to runc: for other commands, and for errors in its usage.
@@ -72,7 +74,7 @@ func parse(args []string) (invocation, error) {
 			flags.Bool(name, false, "")
 		}
 	case "delete":
-		flags.BoolP("force", "f", false, "")
+		flags.BoolVarP(&inv.force, "force", "f", false, "")
 	case "kill":
 		flags.BoolP("all", "a", false, "")
 	case "start", "hook":

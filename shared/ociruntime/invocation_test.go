@@ -27,7 +27,8 @@ func TestParseWhatContainerdCalls(t *testing.T) {
 		{"start ID", invocation{command: "start"}},
 		{"kill ID 9", invocation{command: "kill"}},
 		{"kill --all ID 15", invocation{command: "kill"}},
-		{"delete --force ID", invocation{command: "delete"}},
+		{"delete ID", invocation{command: "delete"}},
+		{"delete --force ID", invocation{command: "delete", force: true}},
 		{"checkpoint --image-path /i --work-path /w --leave-running --file-locks ID", invocation{command: "checkpoint", leaveRunning: true}},
 		{"checkpoint --image-path=/i ID", invocation{command: "checkpoint"}},
 	}

@@ -11,25 +11,33 @@ import (
 // startClone releases the clone and returns when it runs.
 func (c container) startClone() error {
 	err := c.ask(message{Command: "start"})
-	if errors.Is(err, errNoSupervisor) {
-		switch report, rerr := c.run.ReadReport(c.id); {
-		case rerr == nil && report.Failure != nil:
-			return report.Failure
-		case rerr == nil && report.Error != "":
-			return errors.New(report.Error)
-		}
-		return fmt.Errorf("container %.12s is not waiting to be started: its restore was ended from outside", c.id)
+	if !errors.Is(err, errNoSupervisor) && !errors.Is(err, errSupervisorDied) {
+		return err
 	}
-	return err
+	switch report, rerr := c.run.ReadReport(c.id); {
+	case rerr == nil && report.Failure != nil:
+		return report.Failure
+	case rerr == nil && report.Error != "":
+		return errors.New(report.Error)
+	case errors.Is(err, errNoSupervisor):
+		return fmt.Errorf("container %.12s is not waiting to be started: its restore was ended from outside", c.id)
+	default:
+		return err
+	}
+}
+
+// abort ends a restore that is under way, and tells whether there was one. One that ends at this moment counts as ended.
+func (c container) abort() (bool, error) {
+	err := c.ask(message{Command: "abort"})
+	if errors.Is(err, errNoSupervisor) || errors.Is(err, errSupervisorDied) {
+		return false, nil
+	}
+	return true, err
 }
 
 // kill signals a clone. One that still waits in its hook is not known to runc yet: any signal ends it.
 func (c container) kill(inv invocation) error {
-	err := c.ask(message{Command: "abort"})
-	switch {
-	case err == nil:
-		return nil
-	case !errors.Is(err, errNoSupervisor):
+	if aborted, err := c.abort(); aborted {
 		return err
 	}
 	if cmd, err := runcCommand(append(append([]string{}, inv.global...), "state", c.id)...); err == nil && cmd.Run() != nil {
@@ -58,8 +66,11 @@ func (c container) killTask() error {
 // delete lets runc delete the container and removes what we made for this start. The report and the logs stay until
 // whoever wrote the request forgets it.
 func (c container) delete(inv invocation) error {
-	if err := c.ask(message{Command: "abort"}); err != nil && !errors.Is(err, errNoSupervisor) {
+	if _, err := c.abort(); err != nil {
 		return err
+	}
+	if inv.force {
+		_ = c.killTask() // runc kills what it knows; it does not know the clone if the restore was killed
 	}
 	if err := c.tidyAfterKill(inv); err != nil {
 		return err
