@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -73,10 +75,29 @@ func (n *Node) exec(ctx context.Context, argv []string) error {
 	return nil
 }
 
+// execPath is PATH for commands: the node's, and where the host has Terraform and Go if that is somewhere else.
+func execPath() string {
+	path := nodePath
+	for _, tool := range []string{"terraform", "go"} {
+		found, err := exec.LookPath(tool)
+		if err != nil {
+			continue
+		}
+		// Without links, as an absolute one leads to another place in the node.
+		if found, err = filepath.EvalSymlinks(found); err != nil {
+			continue
+		}
+		if dir := hostRoot + filepath.Dir(found); !slices.Contains(filepath.SplitList(path), dir) {
+			path += ":" + dir
+		}
+	}
+	return path
+}
+
 // execEnv is the environment of a command in a node: the caller's, but for what means something else there.
 func execEnv(environ []string, node string) []string {
 	replace := map[string]string{
-		"PATH":                  nodePath,
+		"PATH":                  execPath(),
 		"HOME":                  "/root",
 		"TMPDIR":                "/tmp",
 		"CRIU_DOCKER_LAB":       node,

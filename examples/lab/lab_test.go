@@ -54,7 +54,22 @@ func TestIdentifyNamesThisProcessOnly(t *testing.T) {
 	}
 }
 
+func TestExecFindsTheHostsToolsWhereverTheyAre(t *testing.T) {
+	opt, links := t.TempDir(), t.TempDir()
+	if err := os.WriteFile(filepath.Join(opt, "terraform"), nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(filepath.Join(opt, "terraform"), filepath.Join(links, "terraform")); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", links)
+	if got, want := execPath(), nodePath+":"+hostRoot+opt; got != want {
+		t.Errorf("PATH is %s, want %s", got, want)
+	}
+}
+
 func TestExecEnvironment(t *testing.T) {
+	t.Setenv("PATH", t.TempDir()) // no tools on this host
 	env := execEnv([]string{"PATH=/opt/x", "DOCKER_HOST=tcp://10.0.0.1", "TF_ACC=1", "HOME=/home/somebody"}, "node2")
 	for _, want := range []string{"PATH=" + nodePath, "HOME=/root", "TF_ACC=1", "CRIU_DOCKER_LAB=node2"} {
 		if !slices.Contains(env, want) {
