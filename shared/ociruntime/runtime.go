@@ -10,6 +10,10 @@
 //	start    tells the supervisor, which releases the hook. Memory is restored and the app runs.
 //	         start fails with CRIU's own first error if it doesn't.
 //	delete   as runc does, and what we made for this start (network namespace, socket) goes too.
+//
+// A running clone needs none of us: like any container of runc's it is its shim's child and ends with the shim. Before
+// that, whoever is killed of supervisor, runc and CRIU takes the others and the first task along, and start fails; delete
+// tidies up what they would have, had they lived.
 package ociruntime
 
 import (
