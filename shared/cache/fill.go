@@ -58,7 +58,7 @@ func (c *Cache) fetch(ctx context.Context, s store.Store, manifest ocispec.Descr
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
-	if err := snapshot.UnpackLayers(ctx, s, m, cfg, dir, nil); err != nil {
+	if err := snapshot.Unpack(ctx, s, m, cfg, dir); err != nil {
 		return err
 	}
 	sizes, err := fileSizes(dir)

@@ -56,7 +56,7 @@ func BenchmarkUnpack(b *testing.B) {
 	b.Run("snapshot", func(b *testing.B) {
 		b.SetBytes(size)
 		for range b.N {
-			_, err := snapshot.Unpack(context.Background(), st, manifest, next(), nil)
+			_, err := unpack(context.Background(), st, manifest, next())
 			require.NoError(b, err)
 		}
 	})

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"testing"
 
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/stretchr/testify/require"
 
 	"github.com/criu-docker/criu-docker/shared/snapshot"
@@ -100,15 +99,12 @@ func child(task, dir string) error {
 	if task == "verify" {
 		return printPeak(snapshot.Verify(ctx, st, ref.Manifest))
 	}
-	return printPeak(unpack(ctx, st, ref.Manifest, filepath.Join(dir, "unpacked")))
-}
-
-func unpack(ctx context.Context, st store.Store, manifest ocispec.Descriptor, dir string) error {
-	if err := os.Mkdir(dir, 0o700); err != nil {
+	into := filepath.Join(dir, "unpacked")
+	if err := os.Mkdir(into, 0o700); err != nil {
 		return err
 	}
-	_, err := snapshot.Unpack(ctx, st, manifest, dir, nil)
-	return err
+	_, err = unpack(ctx, st, ref.Manifest, into)
+	return printPeak(err)
 }
 
 // printPeak prints the largest resident size that this process had, in bytes.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/criu-docker/criu-docker/shared/snapshot"
 	"github.com/criu-docker/criu-docker/shared/store"
@@ -26,6 +27,8 @@ func TestRoundTrip(t *testing.T) {
 		"ghost-file-1.img": memory(3, 3<<20),
 	}
 	src := source(t, files, memory(4, 1<<20))
+	var last, total int64
+	src.Progress = func(d, n int64) { last, total = d, n }
 	st := openStore(t)
 
 	desc, packed, err := snapshot.Pack(ctx, st, src)
@@ -40,8 +43,7 @@ func TestRoundTrip(t *testing.T) {
 		t.Errorf("Verify: %v", err)
 	}
 	dir := t.TempDir()
-	var last, total int64
-	cfg, err := snapshot.Unpack(ctx, st, desc, dir, func(d, n int64) { last, total = d, n })
+	cfg, err := unpack(ctx, st, desc, dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,6 +63,14 @@ func TestRoundTrip(t *testing.T) {
 	if err != nil || !bytes.Equal(got, memory(4, 1<<20)) {
 		t.Errorf("rootfs.tar: %d bytes, %v", len(got), err)
 	}
+}
+
+func unpack(ctx context.Context, src snapshot.BlobReader, desc ocispec.Descriptor, dir string) (snapshot.Config, error) {
+	m, cfg, err := snapshot.Load(ctx, src, desc)
+	if err != nil {
+		return cfg, err
+	}
+	return cfg, snapshot.Unpack(ctx, src, m, cfg, dir)
 }
 
 // memory makes bytes that compress about as well as a process's memory: zero pages, text, noise.

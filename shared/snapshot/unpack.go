@@ -22,25 +22,13 @@ const (
 	RootfsName     = "rootfs.tar" // container-layer delta, absent if the donor changed nothing
 )
 
-// Unpack writes a snapshot's files to dir (checkpoint/ and, if there is one, rootfs.tar), in parallel and with
-// bounded memory. On error dir holds an unfinished snapshot that the caller discards. Nothing is synced to disk: the caller
-// knows whether it must be. progress, if not nil, is told of the bytes written so far and in total.
-func Unpack(ctx context.Context, src BlobReader, manifest ocispec.Descriptor, dir string, progress func(done, total int64)) (Config, error) {
-	m, cfg, err := Load(ctx, src, manifest)
-	if err != nil {
-		return Config{}, err
-	}
-	if err := UnpackLayers(ctx, src, m, cfg, dir, progress); err != nil {
-		return Config{}, fmt.Errorf("snapshot %s: %w", manifest.Digest, err)
-	}
-	return cfg, nil
-}
-
-// UnpackLayers is Unpack for a snapshot that is loaded already.
-func UnpackLayers(ctx context.Context, src BlobReader, m ocispec.Manifest, cfg Config, dir string, progress func(done, total int64)) error {
+// Unpack writes the files of a snapshot that Load has read to dir (checkpoint/ and, if there is one, rootfs.tar), in
+// parallel and with bounded memory. On error dir holds an unfinished snapshot that the caller discards. Nothing is synced
+// to disk: the caller knows whether it must be.
+func Unpack(ctx context.Context, src BlobReader, m ocispec.Manifest, cfg Config, dir string) error {
 	plan, err := planUnpack(m, cfg)
 	if err == nil {
-		err = plan.run(ctx, src, dir, newProgress(progress, cfg.Sizes.Unpacked()))
+		err = plan.run(ctx, src, dir)
 	}
 	if err != nil {
 		return fmt.Errorf("unpacking: %w", err)
@@ -126,7 +114,7 @@ func (p *plan) check(cfg Config) error {
 }
 
 // run writes everything below dir.
-func (p *plan) run(ctx context.Context, src BlobReader, dir string, done *progress) error {
+func (p *plan) run(ctx context.Context, src BlobReader, dir string) error {
 	checkpoint := filepath.Join(dir, CheckpointName)
 	if err := os.MkdirAll(checkpoint, 0o700); err != nil {
 		return err
@@ -139,11 +127,11 @@ func (p *plan) run(ctx context.Context, src BlobReader, dir string, done *progre
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(inFlight())
 	g.Go(func() error {
-		return inLayer(p.files, readFilesLayer(gctx, src, p.files, p.filesBytes, newFiles{checkpoint, done}))
+		return inLayer(p.files, readFilesLayer(gctx, src, p.files, p.filesBytes, newFiles{checkpoint}))
 	})
 	if p.rootfs != nil {
 		g.Go(func() error {
-			return inLayer(*p.rootfs, writeRootfs(gctx, src, *p.rootfs, filepath.Join(dir, RootfsName), done))
+			return inLayer(*p.rootfs, writeRootfs(gctx, src, *p.rootfs, filepath.Join(dir, RootfsName)))
 		})
 	}
 	for _, f := range p.frames {
@@ -156,7 +144,6 @@ func (p *plan) run(ctx context.Context, src BlobReader, dir string, done *progre
 			if err == nil {
 				_, err = pages[f.file].WriteAt(b, f.offset)
 			}
-			done.add(f.length)
 			return inLayer(f.layer, err)
 		})
 	}
@@ -202,25 +189,22 @@ func (p pageFiles) close() error {
 }
 
 // newFiles is a fileSink that creates files in a directory.
-type newFiles struct {
-	dir  string
-	done *progress
-}
+type newFiles struct{ dir string }
 
 func (n newFiles) create(name string) (io.WriteCloser, error) {
 	f, err := createFile(n.dir, name)
 	if err != nil {
-		return nil, err
+		return nil, err // not a nil *os.File in an interface
 	}
-	return counted{f, n.done}, nil
+	return f, nil
 }
 
-func writeRootfs(ctx context.Context, src BlobReader, layer ocispec.Descriptor, path string, done *progress) error {
+func writeRootfs(ctx context.Context, src BlobReader, layer ocispec.Descriptor, path string) error {
 	f, err := createFile(filepath.Dir(path), filepath.Base(path))
 	if err != nil {
 		return err
 	}
-	return errors.Join(readRootfsLayer(ctx, src, layer, counted{f, done}), f.Close())
+	return errors.Join(readRootfsLayer(ctx, src, layer, f), f.Close())
 }
 
 // createFile creates a file that must not exist: a second one of that name means a snapshot that contradicts itself.
@@ -231,20 +215,6 @@ func createFile(dir, name string) (*os.File, error) {
 	}
 	return f, err
 }
-
-// counted is a file whose written bytes are reported.
-type counted struct {
-	f    *os.File // not embedded: io.Copy would go past Write
-	done *progress
-}
-
-func (c counted) Write(b []byte) (int, error) {
-	n, err := c.f.Write(b)
-	c.done.add(int64(n))
-	return n, err
-}
-
-func (c counted) Close() error { return c.f.Close() }
 
 func inLayer(layer ocispec.Descriptor, err error) error {
 	if err != nil {
