@@ -27,6 +27,9 @@ type backends struct {
 
 	// claimed holds STORE#REF of what this run of Terraform creates.
 	claimed sync.Map
+
+	sweeping sync.Mutex
+	unswept  map[string]bool // by store: a sweep found it busy; guarded by sweeping
 }
 
 // claim notes that a resource publishes to a ref. It is false when another one has claimed that in the same run: then two
@@ -34,6 +37,34 @@ type backends struct {
 func (b *backends) claim(s store.Store, ref snapshot.Ref) bool {
 	_, taken := b.claimed.LoadOrStore(s.URL()+"#"+ref.String(), true)
 	return !taken
+}
+
+// sweep removes the content of a store that no ref leads to. Destroys of several snapshots run at the same time, but a store is
+// swept by one at a time, so they take turns, and the last one sees what all of them have left.
+func (b *backends) sweep(ctx context.Context, s store.Store) (store.Swept, error) {
+	b.sweeping.Lock()
+	defer b.sweeping.Unlock()
+	swept, err := s.Sweep(ctx)
+	if err == nil && swept.Busy {
+		if b.unswept == nil {
+			b.unswept = map[string]bool{}
+		}
+		b.unswept[s.URL()] = true
+	}
+	return swept, err
+}
+
+// sweepAgain makes up for a sweep that found the store busy, perhaps with the publication that has just ended.
+func (b *backends) sweepAgain(ctx context.Context, s store.Store) error {
+	b.sweeping.Lock()
+	owed := b.unswept[s.URL()]
+	delete(b.unswept, s.URL())
+	b.sweeping.Unlock()
+	if !owed {
+		return nil
+	}
+	_, err := b.sweep(ctx, s)
+	return err
 }
 
 // engineKnown tells whether the engine's address is known already.

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -75,31 +76,31 @@ func (p project) terraform(t *testing.T, args ...string) string {
 
 // running is a Terraform that was started. It leads a process group, as in a shell, to which its providers belong.
 type running struct {
-	cmd  *exec.Cmd
-	out  *bytes.Buffer
-	done chan error
+	cmd   *exec.Cmd
+	out   *bytes.Buffer
+	ended chan struct{} // closed when it has ended
+	err   error         // then: how
 }
 
 func (p project) start(t *testing.T, args ...string) *running {
 	t.Helper()
-	r := &running{cmd: exec.Command("terraform", args...), out: &bytes.Buffer{}, done: make(chan error, 1)}
+	r := &running{cmd: exec.Command("terraform", args...), out: &bytes.Buffer{}, ended: make(chan struct{})}
 	r.cmd.Dir, r.cmd.Env = p.dir, p.env
 	r.cmd.Stdout, r.cmd.Stderr = r.out, r.out
 	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := r.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan struct{})
 	go func() {
-		r.done <- r.cmd.Wait()
-		close(ended)
+		r.err = r.cmd.Wait()
+		close(r.ended)
 	}()
 	t.Cleanup(func() { // of a test that failed before its end
 		select {
-		case <-ended:
+		case <-r.ended:
 		default:
 			r.signal(t, syscall.SIGKILL)
-			<-ended
+			<-r.ended
 		}
 	})
 	return r
@@ -108,7 +109,7 @@ func (p project) start(t *testing.T, args ...string) *running {
 // signal sends a signal to Terraform and its providers, as a terminal does and as a CI system that gives up.
 func (r *running) signal(t *testing.T, s syscall.Signal) {
 	t.Helper()
-	if err := syscall.Kill(-r.cmd.Process.Pid, s); err != nil {
+	if err := syscall.Kill(-r.cmd.Process.Pid, s); err != nil && !errors.Is(err, syscall.ESRCH) {
 		t.Fatal(err)
 	}
 }
@@ -116,13 +117,20 @@ func (r *running) signal(t *testing.T, s syscall.Signal) {
 func (r *running) wait(t *testing.T) error {
 	t.Helper()
 	select {
-	case err := <-r.done:
-		return err
+	case <-r.ended:
+		return r.err
 	case <-time.After(patience):
-		r.signal(t, syscall.SIGKILL)
-		t.Fatalf("terraform did not end; it said\n%s", r.out)
+		r.giveUp(t, "terraform did not end")
 		return nil
 	}
+}
+
+// giveUp ends a test that has waited for too long.
+func (r *running) giveUp(t *testing.T, reason string) {
+	t.Helper()
+	r.signal(t, syscall.SIGKILL)
+	<-r.ended
+	t.Fatalf("%s within %s; terraform said\n%s", reason, patience, r.out)
 }
 
 // started waits until a container of the image runs. It is called before what starts it; the returned function waits.
@@ -149,25 +157,37 @@ func neverReady(s testStore, image string) string {
 	return strings.Replace(hcl(s, image, `command = ["sleep", "1000"]`), "port = 80", "port = 81", 1)
 }
 
-// TestCancelled: Ctrl-C ends the boot, removes the donor and publishes nothing.
+// TestCancelled: Ctrl-C, which reaches the provider as well, and a SIGTERM to Terraform end the boot, remove the donor and
+// publish nothing.
 func TestCancelled(t *testing.T) {
-	s, img, p := directory(t), newImage(t), newProject(t)
-	p.configure(t, neverReady(s, img.tag))
-	booting := img.started(t)
-	r := p.start(t, "apply", "-auto-approve")
-	booting()
-	r.signal(t, syscall.SIGINT)
-	if err := r.wait(t); err == nil || !says(`context canceled`).MatchString(r.out.String()) {
-		t.Errorf("%v; terraform said\n%s", err, r.out)
-	}
-	if left := img.containers(t.Context(), t); len(left) > 0 {
-		t.Errorf("left of the donor: %q", left)
-	}
-	if left := s.objects(t); len(left) > 0 {
-		t.Errorf("left in the store: %q", left)
-	}
-	if left := p.terraform(t, "state", "list"); left != "" {
-		t.Errorf("left in the state: %s", left)
+	for name, cancel := range map[string]func(*running, *testing.T){
+		"SIGINT to all": func(r *running, t *testing.T) { r.signal(t, syscall.SIGINT) },
+		"SIGTERM to Terraform": func(r *running, t *testing.T) {
+			if err := r.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, img, p := directory(t), newImage(t), newProject(t)
+			p.configure(t, neverReady(s, img.tag))
+			booting := img.started(t)
+			r := p.start(t, "apply", "-auto-approve")
+			booting()
+			cancel(r, t)
+			if err := r.wait(t); err == nil || !says(`context canceled`).MatchString(r.out.String()) {
+				t.Errorf("%v; terraform said\n%s", err, r.out)
+			}
+			if left := img.containers(t.Context(), t); len(left) > 0 {
+				t.Errorf("left of the donor: %q", left)
+			}
+			if left := s.objects(t); len(left) > 0 {
+				t.Errorf("left in the store: %q", left)
+			}
+			if left := p.terraform(t, "state", "list"); left != "" {
+				t.Errorf("left in the state: %s", left)
+			}
+		})
 	}
 }
 
@@ -236,13 +256,12 @@ func (r *running) publishing(t *testing.T, s testStore) {
 	for tick := time.NewTicker(time.Millisecond); len(s.objects(t)) == 0; {
 		select {
 		case <-tick.C:
-		case err := <-r.done:
-			r.done <- err
+		case <-r.ended:
 			if len(s.objects(t)) == 0 {
-				t.Fatalf("nothing was published: %v\n%s", err, r.out)
+				t.Fatalf("nothing was published: %v\n%s", r.err, r.out)
 			}
 		case <-deadline:
-			t.Fatal("nothing was published")
+			r.giveUp(t, "nothing was published")
 		}
 	}
 }

@@ -107,7 +107,11 @@ func (r *snapshotResource) build(ctx context.Context, plan *snapshotModel, opts 
 			"step": e.Step, "message": e.Message, "current": e.Current, "total": e.Total, "done": e.Done, "elapsed": e.Elapsed.String(),
 		})
 	}
-	return build.Snapshot(ctx, eng, opts)
+	result, err := build.Snapshot(ctx, eng, opts)
+	if err := r.backends.sweepAgain(ctx, s); err != nil { // no reason to fail a build: the next deletion tries again
+		tflog.Warn(ctx, "content left behind", map[string]any{"store": s.URL(), "error": err.Error()})
+	}
+	return result, err
 }
 
 // errDescribedTwice: see backends.claim.
@@ -206,7 +210,7 @@ func (r *snapshotResource) Delete(ctx context.Context, req resource.DeleteReques
 		resp.Diagnostics.AddError("Snapshot Not Deleted", err.Error())
 		return
 	}
-	swept, err := s.Sweep(ctx)
+	swept, err := r.backends.sweep(ctx, s)
 	if err != nil {
 		resp.Diagnostics.AddWarning("Content Left Behind", "The snapshot is deleted, but its content could not be removed from the store. "+
 			"The next deletion removes it. "+err.Error())
