@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"net"
 	"regexp"
 	"strings"
 
@@ -241,6 +242,11 @@ func setDNS(host *container.HostConfig, cfg *drivers.TaskConfig, tc *taskConfig)
 		}
 		if len(tc.ExtraHosts) > 0 && sandboxOf(cfg, tc) == "" {
 			return fmt.Errorf("extra_hosts has no meaning with network_mode = %q: leave it out", host.NetworkMode)
+		}
+		for _, entry := range tc.ExtraHosts {
+			if _, ip, _ := strings.Cut(entry, ":"); net.ParseIP(ip) == nil {
+				return fmt.Errorf("extra_hosts has %q: want HOST:IP in a group network", entry)
+			}
 		}
 		return nil
 	}

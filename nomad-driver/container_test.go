@@ -151,6 +151,8 @@ func TestGroupNetwork(t *testing.T) {
 
 	r = mustRequest(t, "", `extra_hosts = ["db:10.0.0.2"]`, join)
 	require.Empty(t, r.spec.Host.ExtraHosts, "they go into the group's hosts file")
+	_, err = newRequest(t, "", `extra_hosts = ["db:host-gateway"]`, join)
+	require.ErrorContains(t, err, "want HOST:IP in a group network")
 	_, err = newRequest(t, "", "extra_hosts = [\"db:10.0.0.2\"]\nnetwork_mode = \"container:abc\"")
 	require.ErrorContains(t, err, "extra_hosts has no meaning")
 	_, err = newRequest(t, "", `extra_hosts = ["db:10.0.0.2\n10.0.0.3 www"]`, join)

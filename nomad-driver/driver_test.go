@@ -58,6 +58,7 @@ func TestFingerprintWithoutEngine(t *testing.T) {
 	f := <-fingerprints
 	require.Equal(t, drivers.HealthStateUndetected, f.Health)
 	require.Contains(t, f.HealthDescription, "/nowhere/docker.sock")
+	require.Equal(t, drivers.HealthStateUnhealthy, b.driver.fingerprint(t.Context(), true).Health, "one that worked is known, and ill")
 }
 
 func TestTaskRunsToItsEnd(t *testing.T) {
@@ -276,7 +277,7 @@ func TestVolumes(t *testing.T) {
 		`volumes = ["../../../../etc:/data"]`,
 		fmt.Sprintf("mount {\n type = \"bind\"\n source = %q\n target = \"/data\"\n}", outside),
 	} {
-		_, _, err := b.StartTask(b.task("image = \"tiny:lab\"\n" + hcl))
+		_, _, err := b.StartTask(b.failing("image = \"tiny:lab\"\n" + hcl))
 		require.ErrorContains(t, err, "this client does not allow that", hcl)
 	}
 

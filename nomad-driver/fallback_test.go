@@ -26,6 +26,7 @@ var fallbacks = []fallback{
 	{name: "no store", store: func(_ *testing.T, dir string) string { return dir + "-none" }, reason: `there is no store in \S+-none`},
 	{name: "no snapshot", store: emptyStore, reason: `no fitting snapshot: \S+ has none of image sha256:`},
 	{name: "store that is down", store: bucketThatIsDown, hcl: `snapshot { timeout = "3s" }`, reason: `within 3s.* gs://bucket`},
+	{name: "store that hangs", store: bucketThatHangs, hcl: `snapshot { timeout = "3s" }`, reason: `within 3s.* gs://bucket`},
 	{name: "store of an unknown kind", store: func(*testing.T, string) string { return "ftp://snapshots" }, reason: "the snapshot store cannot be used: .*ftp"},
 	{name: "corrupt blob", store: corruptStore, reason: "corrupt"},
 	{name: "no such ref", hcl: `snapshot { ref = "sha256:` + zeros + `" }`, reason: "no fitting snapshot: "},
@@ -82,6 +83,15 @@ func bucketThatIsDown(t *testing.T, _ string) string {
 	return "gs://bucket"
 }
 
+// bucketThatHangs takes connections and says nothing.
+func bucketThatHangs(t *testing.T, _ string) string {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { listener.Close() })
+	t.Setenv("STORAGE_EMULATOR_HOST", "http://"+listener.Addr().String())
+	return "gs://bucket"
+}
+
 // What cannot be restored is booted cold and the task's event says why. With policy "always" the task fails with that
 // reason, for good where another attempt cannot help, and nothing is left.
 func TestFallback(t *testing.T) {
@@ -98,7 +108,7 @@ func TestFallback(t *testing.T) {
 			}
 			b := newTestbed(t, fmt.Sprintf("snapshot { store = %q }\nallow_caps = [\"all\"]", address))
 
-			cfg := f.task(b, "if_present")
+			cfg := f.task(b, "if_present", b.task)
 			b.start(cfg)
 			e := b.event("")
 			require.Regexp(t, `^Cold boot: .*`+f.reason+`.*; started in \d+\.\ds \(.*cold boot \d`, e.Message)
@@ -110,7 +120,7 @@ func TestFallback(t *testing.T) {
 			require.Regexp(t, f.reason, status.DriverAttributes["reason"])
 			require.NoError(t, b.DestroyTask(cfg.ID, true))
 
-			cfg = f.task(b, "always")
+			cfg = f.task(b, "always", b.failing)
 			_, _, err = b.StartTask(cfg)
 			require.Error(t, err)
 			require.Regexp(t, f.reason, err.Error())
@@ -124,10 +134,10 @@ func TestFallback(t *testing.T) {
 }
 
 // task is one that would fit, but for the reason.
-func (f fallback) task(b *testbed, policy string) *drivers.TaskConfig {
+func (f fallback) task(b *testbed, policy string, newTask func(string, ...func(*drivers.TaskConfig)) *drivers.TaskConfig) *drivers.TaskConfig {
 	b.t.Helper()
 	tc := parseTask(b.t, counterTask(policy)+"\ncap_drop = [\"net_raw\"]")
-	cfg := b.task(fmt.Sprintf("image = %q", tc.Image), httpPort(28120), func(cfg *drivers.TaskConfig) {
+	cfg := newTask(fmt.Sprintf("image = %q", tc.Image), httpPort(28120), func(cfg *drivers.TaskConfig) {
 		cfg.Env["APP"] = "shop"
 		if f.edit != nil {
 			f.edit(cfg)
@@ -146,7 +156,7 @@ func TestFallbackTaskFits(t *testing.T) {
 	b := newTestbed(t, fmt.Sprintf("snapshot { store = %q }\nallow_caps = [\"all\"]", dir))
 	ref := publishCounter(t, b.engine, dir, "APP=shop")
 	for _, hcl := range []string{"", fmt.Sprintf("snapshot {\n ref = %q\n timeout = \"50s\"\n}", ref)} {
-		cfg := fallback{hcl: hcl}.task(b, "always")
+		cfg := fallback{hcl: hcl}.task(b, "always", b.task)
 		b.start(cfg)
 		b.event("Restored from snapshot " + ref + " in ")
 		require.NoError(t, b.DestroyTask(cfg.ID, true))

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/nomad/client/lib/cpustats"
@@ -190,7 +191,8 @@ func (h *taskHandle) stop(ctx context.Context, timeout time.Duration, signal str
 	if h.waitDone(ctx, timeout) {
 		return nil
 	}
-	if err := h.signal(ctx, "SIGKILL"); err != nil && h.running() {
+	// A container that ends at this moment cannot be killed; its end is noticed soon.
+	if err := h.signal(ctx, "SIGKILL"); err != nil && !errdefs.IsConflict(err) && !engine.IsNotFound(err) && h.running() {
 		return err
 	}
 	if !h.waitDone(ctx, killTimeout) {

@@ -102,6 +102,17 @@ func (w testWriter) Write(p []byte) (int, error) {
 // task makes a task with an allocation directory and log collection.
 func (b *testbed) task(hcl string, edit ...func(*drivers.TaskConfig)) *drivers.TaskConfig {
 	b.t.Helper()
+	return b.newTask(hcl, true, edit)
+}
+
+// failing makes a task that will not start. It has no log collection, which would wait seconds for a container's output.
+func (b *testbed) failing(hcl string, edit ...func(*drivers.TaskConfig)) *drivers.TaskConfig {
+	b.t.Helper()
+	return b.newTask(hcl, false, edit)
+}
+
+func (b *testbed) newTask(hcl string, logs bool, edit []func(*drivers.TaskConfig)) *drivers.TaskConfig {
+	b.t.Helper()
 	allocID := uuid.Generate()
 	cfg := &drivers.TaskConfig{
 		ID:        allocID + "/web/" + uuid.Short(),
@@ -123,7 +134,7 @@ func (b *testbed) task(hcl string, edit ...func(*drivers.TaskConfig)) *drivers.T
 		e(cfg)
 	}
 	require.NoError(b.t, cfg.EncodeConcreteDriverConfig(parseTask(b.t, hcl)))
-	b.t.Cleanup(b.MkAllocDir(cfg, true))
+	b.t.Cleanup(b.MkAllocDir(cfg, logs))
 	return cfg
 }
 

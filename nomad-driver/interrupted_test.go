@@ -30,7 +30,7 @@ func TestStartAfterInterruptedStart(t *testing.T) {
 	_, err := b.engine.Client.ContainerInspect(t.Context(), left)
 	require.True(t, engine.IsNotFound(err))
 
-	other := b.task(sleeping)
+	other := b.failing(sleeping)
 	_, err = b.engine.Create(t.Context(), engine.Spec{
 		Name:   containerName(other),
 		Config: &container.Config{Image: tiny, Labels: map[string]string{labelNodeID: b.nodeID}},
