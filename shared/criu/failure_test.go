@@ -51,7 +51,6 @@ func TestDiagnoseMessages(t *testing.T) {
 		`Error (criu/sk-inet.c:1059): inet: Can't bind inet socket (id 12): Cannot assign requested address`:                                "0.0.0.0",
 		`Error (criu/sk-inet.c:1059): inet: Can't bind inet socket (id 12): Address already in use`:                                         "is taken in this network namespace",
 		`Error (criu/image.c:563): Magic doesn't match for files.img`:                                                                       "image files.img is damaged",
-		`Error (criu/uffd.c:314): uffd: Unable to open an userfaultfd descriptor: Operation not permitted`:                                  "userfaultfd",
 		`Error (criu/pie/restorer.c:196): can't write lsm profile -2`:                                                                       "AppArmor",
 		`Error (criu/tty.c:1010): tty: Don't have tty to inherit session from, aborting`:                                                    "without a terminal",
 		`Error (criu/util.c:642): execvp("iptables-restore", ...) failed: No such file or directory`:                                        "install iptables",

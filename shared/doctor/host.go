@@ -107,14 +107,6 @@ func tools() Check {
 	return c.ok("all there")
 }
 
-func lazyPages(ctx context.Context) Check {
-	c := Check{Name: "userfaultfd", Want: "supported by the kernel"}
-	if _, err := output(ctx, "criu", "check", "--feature", "uffd-noncoop"); err != nil {
-		return c.warn("not supported", "boot a kernel with CONFIG_USERFAULTFD: without it memory can't be restored on demand")
-	}
-	return c.ok("supported")
-}
-
 // cacheDir looks at the directory, or at where it will be made.
 func cacheDir(dir string) Check {
 	c := Check{Name: "snapshot cache", Want: "a writable directory on a disk with hard links and free space"}

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"io"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -53,5 +54,28 @@ func writeDocs(t *testing.T, b *bytes.Buffer, cmd *cobra.Command) {
 		if child.IsAvailableCommand() && child.Name() != "help" {
 			writeDocs(t, b, child)
 		}
+	}
+}
+
+// The flags that explanations of CRIU's errors name are flags of build or run.
+func TestExplanationsNameOurFlags(t *testing.T) {
+	source, err := os.ReadFile("../../criu/explanation.go")
+	require.NoError(t, err)
+	remedies := regexp.MustCompile(`(?m)^\t\t\t.*$`).FindAllString(string(source), -1)
+	require.Greater(t, len(remedies), 50)
+	root := newRoot(io.Discard, io.Discard)
+	build, _, err := root.Find([]string{"build"})
+	require.NoError(t, err)
+	named := 0
+	for _, remedy := range remedies {
+		for _, flag := range regexp.MustCompile(`--([a-z][a-z-]+)`).FindAllStringSubmatch(remedy, -1) {
+			require.NotNil(t, build.Flags().Lookup(flag[1]), remedy)
+			named++
+		}
+	}
+	require.Greater(t, named, 5)
+	for name := range strings.SplitSeq("file_locks tcp ext_unix_sk ghost_limit link_remap", " ") {
+		require.NotNil(t, build.Flags().Lookup(strings.ReplaceAll(name, "_", "-")), name)
+		require.True(t, strings.Contains(string(source), "set "+name+" "), name) // Contains would print it all
 	}
 }
