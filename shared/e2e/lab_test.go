@@ -65,7 +65,7 @@ func newLab(t *testing.T) *lab {
 	c, err := cache.Open(dir+"/cache", 0)
 	require.NoError(t, err)
 
-	l := &lab{T: t, ctx: ctx, eng: eng, store: s, cache: c, label: "e2e=" + t.Name(), dir: dir, criuDirs: criuDirs()}
+	l := &lab{T: t, ctx: ctx, eng: eng, store: s, cache: c, label: fmt.Sprintf("e2e=%s-%d", t.Name(), os.Getpid()), dir: dir, criuDirs: criuDirs()}
 	l.watch(ctx, eng, l.label)
 	t.Cleanup(l.removeContainers)
 	return l

@@ -96,11 +96,13 @@ func (l *lab) leftovers(ids []string) (left []string) {
 	}
 	left = append(left, processes(mentions)...)
 	for _, dir := range []string{
-		"/sys/fs/cgroup", ociruntime.DefaultRunDir, "/run/docker", "/var/run/docker", "/var/lib/docker/containers", l.dir,
+		"/sys/fs/cgroup", ociruntime.DefaultRunDir, "/run/docker", "/var/lib/docker/containers", l.dir,
 	} {
 		_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 			switch {
 			case err != nil: // removed meanwhile, or another container's mount
+				return fs.SkipDir
+			case mentions(d.Name()) && dockerdForgets(path):
 				return fs.SkipDir
 			case mentions(d.Name()):
 				left = append(left, path)
@@ -112,6 +114,12 @@ func (l *lab) leftovers(ids []string) (left []string) {
 		})
 	}
 	return left
+}
+
+// dockerdForgets tells the directory of a container's pipes, which dockerd leaves behind, empty, when a start is cancelled
+// early; so it does with runc.
+func dockerdForgets(dir string) bool {
+	return filepath.Base(filepath.Dir(dir)) == "containerd" && os.Remove(dir) == nil
 }
 
 func criuDirs() []string {

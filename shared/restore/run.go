@@ -74,10 +74,7 @@ func (s *start) hot(ctx context.Context) (*Result, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("the snapshot was not restored within %s", timeout))
 	defer cancel()
 	result, err := s.restore(ctx)
-	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(err, cause) {
-		err = fmt.Errorf("%w: %w", cause, err)
-	}
-	return result, err
+	return result, because(ctx, err)
 }
 
 func (s *start) timeout() time.Duration {
@@ -89,7 +86,7 @@ func (s *start) timeout() time.Duration {
 
 func (s *start) restore(ctx context.Context) (_ *Result, err error) {
 	end := s.begin("resolve")
-	entry, cfg, err := s.resolve(ctx)
+	entry, cfg, err := s.lookUp(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -153,6 +150,28 @@ func (s *start) restore(ctx context.Context) (_ *Result, err error) {
 		return nil, err
 	}
 	return &Result{ContainerID: id, Start: Hot, Ref: entry.Name, Steps: s.steps, Report: report}, nil
+}
+
+// lookUpTimeout bounds the look-up of a snapshot where a cold boot is the alternative: it takes far less than a second, and
+// a store that is down is not worth a longer wait.
+const lookUpTimeout = 5 * time.Second
+
+func (s *start) lookUp(ctx context.Context) (store.Entry, snapshot.Config, error) {
+	if s.opts.Policy == PolicyIfPresent {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, lookUpTimeout, fmt.Errorf("%s did not answer within %s", s.opts.Store.URL(), lookUpTimeout))
+		defer cancel()
+	}
+	entry, cfg, err := s.resolve(ctx)
+	return entry, cfg, because(ctx, err)
+}
+
+// because puts the reason for which ctx has ended before err, which tells what was under way, unless it is in there.
+func because(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(err, cause) {
+		return fmt.Errorf("%w: %w", cause, err)
+	}
+	return err
 }
 
 // resolve finds the snapshot and checks that it fits what is asked for and this host.
