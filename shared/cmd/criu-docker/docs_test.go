@@ -68,8 +68,8 @@ func TestExplanationsNameOurFlags(t *testing.T) {
 	require.NoError(t, err)
 	named := 0
 	for _, remedy := range remedies {
-		for _, flag := range regexp.MustCompile(`--([a-z][a-z-]+)`).FindAllStringSubmatch(remedy, -1) {
-			require.NotNil(t, build.Flags().Lookup(flag[1]), remedy)
+		for _, match := range regexp.MustCompile(`--([a-z][a-z-]+)`).FindAllStringSubmatch(remedy, -1) {
+			require.NotNil(t, build.Flags().Lookup(match[1]), remedy)
 			named++
 		}
 	}
