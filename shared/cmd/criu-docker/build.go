@@ -43,7 +43,11 @@ ready, sends it warm-up requests, freezes it, and publishes the result to the st
 whatever happened. If the store has a snapshot of this image with this configuration already, nothing is built.
 
 Probes: http://:PORT/PATH (any 2xx or 3xx status), tcp://:PORT, exec:COMMAND (run by /bin/sh in the container, until
-it exits 0), log:REGEX (until a line of output matches).`,
+it exits 0), log:REGEX (until a line of output matches).
+
+Standard output gets the ref alone. With --json it gets {"event": "begin" or "end", "step", "message", "bytes",
+"seconds"} for every step, and at last {"event": "built" or "existed", "ref", "digest", "memory_bytes",
+"packed_bytes", "seconds"}.`,
 		Example: `  criu-docker build redmine:5 --ready http://:3000/login --warmup "GET /projects"
   criu-docker build web:1.4 --ready log:Listening -e RAILS_ENV=production --store gs://snapshots/web -- puma -p 3000`,
 		Args: usage(imageAndCommand),

@@ -25,6 +25,7 @@ func cacheCommand(a *app) *cobra.Command {
 			Use:     "ls",
 			Aliases: []string{"list"},
 			Short:   "List the unpacked snapshots, least recently used first",
+			Long:    `With --json it prints {"digest", "image", "bytes", "used", "containers"} for each.`,
 			Args:    usage(cobra.NoArgs),
 			RunE:    func(*cobra.Command, []string) error { return a.listCache() },
 		},

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"io"
 	"os"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
@@ -53,6 +54,28 @@ func writeDocs(t *testing.T, b *bytes.Buffer, cmd *cobra.Command) {
 	for _, child := range cmd.Commands() {
 		if child.IsAvailableCommand() && child.Name() != "help" {
 			writeDocs(t, b, child)
+		}
+	}
+}
+
+// Programs read what --json prints: every member is in the reference.
+func TestDocsNameJSONMembers(t *testing.T) {
+	root := newRoot(io.Discard, io.Discard)
+	for command, documents := range map[string][]any{
+		"build":    {stepEvent{}, buildResult{}},
+		"run":      {startedResult{}, timelineStep{}},
+		"ls":       {listed{}},
+		"inspect":  {inspected{}},
+		"cache ls": {cached{}},
+	} {
+		cmd, _, err := root.Find(strings.Fields(command))
+		require.NoError(t, err)
+		for _, document := range documents {
+			typ := reflect.TypeOf(document)
+			for i := range typ.NumField() {
+				name, _, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
+				require.Contains(t, cmd.Long, `"`+name+`"`, command)
+			}
 		}
 	}
 }

@@ -22,7 +22,9 @@ func inspectCommand(a *app) *cobra.Command {
 		Short: "Tell what is in a snapshot",
 		Long: `Prints what was frozen, from which image and how it was started, what a machine needs to restore it, how large it is
 and how long it took. Values of environment variables are not in a snapshot's description, only hashes of them; they
-are in the frozen memory.`,
+are in the frozen memory.
+
+With --json it prints {"ref", "store", "updated", "digest", "layers", "config"}; docs/format.md explains the last two.`,
 		Args: usage(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.inspect(cmd.Context(), args[0], files) },
 	}

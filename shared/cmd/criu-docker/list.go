@@ -20,7 +20,10 @@ func listCommand(a *app) *cobra.Command {
 		Use:     "ls [REF-PREFIX]",
 		Aliases: []string{"list"},
 		Short:   "List the snapshots in the store",
-		Args:    usage(cobra.MaximumNArgs(1)),
+		Long: `Lists the snapshots whose refs begin with REF-PREFIX. One that can't be read is listed all the same, and makes the
+exit code 1. With --json it prints {"ref", "digest", "updated", "config", "error"} for each; docs/format.md explains
+the config.`,
+		Args: usage(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.list(cmd.Context(), strings.Join(args, ""), noTrunc)
 		},

@@ -36,7 +36,11 @@ func runCommand(a *app) *cobra.Command {
 one of this image with this very command and configuration; without one, or if it can't be used here, the container
 boots cold, and the reason is printed (--policy). With the ref or digest of a snapshot, the container gets the image,
 the command, the user and the security options that the snapshot was built with; environment and mounts must be
-given as they were when it was built.`,
+given as they were when it was built.
+
+With --json it prints {"container", "start": "hot" or "cold", "reason", "ref", "steps", "runtime_steps"}; a step is
+{"step", "message", "seconds"}. Containers that were started from snapshots are removed with docker rm, and what
+belongs to them with criu-docker cache prune.`,
 		Example: `  criu-docker run redmine:5 -p 3000:3000 --name web
   criu-docker run 3f9a0c12/77aa --policy always -P --timeline`,
 		Args: usage(imageAndCommand),
