@@ -13,7 +13,7 @@ job "fat-app" {
     max_parallel     = 1
     health_check     = "checks"
     min_healthy_time = "1s"
-    healthy_deadline = "3m"
+    healthy_deadline = "5m"
     auto_revert      = true
   }
 
