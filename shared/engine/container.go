@@ -60,14 +60,31 @@ func (e *Engine) Remove(ctx context.Context, id string) error {
 	return nil
 }
 
+// How often the engine is asked to freeze a container that could not be stopped, and the growing pause between.
+const (
+	freezeAttempts = 8
+	freezePause    = 100 * time.Millisecond
+)
+
 // Freeze checkpoints a running container and ends it. Where the images go is the runtime's decision
 // (ociruntime.Request.CheckpointDir), not the engine's.
 func (e *Engine) Freeze(ctx context.Context, id string) error {
-	err := e.Client.CheckpointCreate(ctx, id, checkpoint.CreateOptions{CheckpointID: "freeze", Exit: true})
-	if err != nil {
-		return fmt.Errorf("freeze container %.12s: %w", id, err)
+	for attempt := 1; ; attempt++ {
+		err := e.Client.CheckpointCreate(ctx, id, checkpoint.CreateOptions{CheckpointID: "freeze", Exit: true})
+		if err == nil {
+			return nil
+		}
+		// On a busy machine, the kernel may take longer to stop every thread than runc waits for it (on cgroup v1). runc has
+		// thawed the container then, and nothing else has happened yet.
+		if attempt == freezeAttempts || !strings.Contains(err.Error(), "unable to freeze") {
+			return fmt.Errorf("freeze container %.12s: %w", id, err)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("freeze container %.12s: %w", id, err)
+		case <-time.After(time.Duration(attempt) * freezePause):
+		}
 	}
-	return nil
 }
 
 // Output returns what a container writes, standard output and error mixed. Whoever closes it ends the transfer.
