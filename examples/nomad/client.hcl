@@ -1,6 +1,7 @@
 # What a Nomad client needs for driver = "criu-docker", beside its usual configuration. The plugin's binary,
-# nomad-driver-criu-docker, lies in the plugin_dir; the block's label is that file's name. Nothing here is required:
-# an empty block, or none, restores from the snapshots in /var/lib/criu-docker/store. docs/nomad.md has all options.
+# nomad-driver-criu-docker, lies in the plugin_dir; the block's label is that file's name. Nomad loads the plugin only if
+# there is a block, but nothing in it is required: with "config {}" it restores from the snapshots in
+# /var/lib/criu-docker/store. docs/nomad.md has all options.
 
 plugin "nomad-driver-criu-docker" {
   config {
