@@ -284,13 +284,13 @@ func (c *cluster) connect(port int) *api.Client {
 
 func (c *cluster) eventually(condition func(*assert.CollectT)) {
 	c.t.Helper()
-	require.EventuallyWithT(c.t, condition, 2*patience, 100*time.Millisecond)
+	require.EventuallyWithT(c.t, condition, patience, 100*time.Millisecond)
 }
 
 // promptly is eventually for what is soon over.
 func (c *cluster) promptly(condition func(*assert.CollectT)) {
 	c.t.Helper()
-	require.EventuallyWithT(c.t, condition, 2*patience, 2*time.Millisecond)
+	require.EventuallyWithT(c.t, condition, patience, 2*time.Millisecond)
 }
 
 func (c *cluster) write(name, content string) {

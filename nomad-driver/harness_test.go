@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/criu-docker/criu-docker/shared/cache"
 	"github.com/criu-docker/criu-docker/shared/engine"
 	"github.com/criu-docker/criu-docker/shared/restore"
 )
@@ -28,7 +29,7 @@ import (
 const tiny = "tiny:lab"
 
 // patience bounds what is waited for in these tests.
-const patience = time.Minute
+const patience = 2 * time.Minute
 
 // testbed is a driver behind the gRPC connection that Nomad uses, with a node's real Docker.
 type testbed struct {
@@ -70,6 +71,9 @@ func (b *testbed) removeContainers() {
 	assert.NoError(b.t, err)
 	for _, c := range left {
 		assert.NoError(b.t, restore.Remove(ctx, b.engine, nil, c.ID))
+	}
+	if c, err := cache.Open(b.cacheDir, 0); assert.NoError(b.t, err) {
+		assert.NoError(b.t, restore.Sweep(ctx, b.engine, c))
 	}
 }
 
