@@ -52,6 +52,11 @@ func TestCloneObeysTheEngine(t *testing.T) {
 		require.NoError(t, l.eng.Client.ContainerUnpause(l.ctx, r.ContainerID))
 		l.eventually(func() bool { return l.lastCount(r.ContainerID) > before }, "it counts on")
 	})
+	t.Run("freeze", func(t *testing.T) {
+		require.ErrorContains(t, l.eng.Freeze(l.ctx, r.ContainerID), "is a clone")
+		before := l.lastCount(r.ContainerID)
+		l.eventually(func() bool { return l.lastCount(r.ContainerID) > before }, "it counts on")
+	})
 	t.Run("update", func(t *testing.T) {
 		_, err := l.eng.Client.ContainerUpdate(l.ctx, r.ContainerID, container.UpdateConfig{
 			Resources: container.Resources{Memory: 64 << 20, MemorySwap: 128 << 20},
