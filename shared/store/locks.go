@@ -35,7 +35,7 @@ type lockKind string
 
 const (
 	lockPublish lockKind = "publish" // any number of them
-	lockSweep   lockKind = "sweep"   // alone
+	lockSweep   lockKind = "sweep"   // any number of them, but not beside a publication
 )
 
 // lockBody is the content of a lock object: who holds it.
@@ -76,20 +76,26 @@ type lock struct {
 
 // publish waits until no sweep is under way and holds the lock that keeps sweeps away.
 func (ls *locks) publish(ctx context.Context) (*lock, error) {
+	var sweep *lockBody // that is waited for
 	for pause := waitFirst; ; pause = min(2*pause, waitMost) {
 		l, other, err := ls.acquire(ctx, lockPublish)
-		if err != nil || l != nil {
-			return l, err
+		switch {
+		case l != nil:
+			return l, nil
+		case err == nil:
+			sweep = &other
+		case sweep == nil || ctx.Err() == nil:
+			return nil, err
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("waiting for the sweep of pid %d on %s: %w", other.PID, other.Host, context.Cause(ctx))
+			return nil, fmt.Errorf("waiting for the sweep of pid %d on %s: %w", sweep.PID, sweep.Host, context.Cause(ctx))
 		case <-time.After(pause):
 		}
 	}
 }
 
-// acquire writes a lock; nil if one of another kind, or a second sweep, is there: other is one of those.
+// acquire writes a lock; nil if one of another kind is there: other is one of those.
 func (ls *locks) acquire(ctx context.Context, kind lockKind) (l *lock, other lockBody, err error) {
 	key := lockPrefix + uuid.NewString()
 	info, err := ls.put(ctx, key, kind, object.Absent)
@@ -131,7 +137,7 @@ func (ls *locks) find(ctx context.Context, kind lockKind, own object.Info) (lock
 			}
 			continue
 		}
-		if kind == lockSweep || body.Kind == lockSweep {
+		if body.Kind != kind {
 			return body, true, nil
 		}
 	}
@@ -176,7 +182,7 @@ func (ls *locks) read(ctx context.Context, key string) (lockBody, error) {
 	}
 	var body lockBody
 	if json.Unmarshal(b, &body) != nil {
-		body = lockBody{Kind: lockSweep, Host: "an unknown host"} // of a later format: keep out of its way until it is stale
+		body = lockBody{Host: "an unknown host"} // of a later format: keep out of its way until it is stale
 	}
 	return body, nil
 }

@@ -81,6 +81,9 @@ func (s *bucketStore) reachable(ctx context.Context) (map[string]struct{}, error
 		}
 		keys[key] = struct{}{}
 		m, err := snapshot.LoadManifest(ctx, s, ref.Manifest)
+		if errors.Is(err, ErrNotFound) && s.deleted(ctx, ref.Name) {
+			continue // since it was listed, and swept by its remover
+		}
 		if err != nil {
 			return nil, fmt.Errorf("sweeping: what %s needs can't be told: remove it first (`criu-docker rm`): %w", ref.Name, err)
 		}
@@ -92,4 +95,10 @@ func (s *bucketStore) reachable(ctx context.Context) (map[string]struct{}, error
 		}
 	}
 	return keys, nil
+}
+
+// deleted tells whether a ref is certainly gone.
+func (s *bucketStore) deleted(ctx context.Context, ref string) bool {
+	_, err := s.GetRef(ctx, ref)
+	return errors.Is(err, ErrNotFound)
 }

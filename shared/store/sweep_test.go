@@ -99,7 +99,7 @@ func TestSweepAndPublicationExcludeEachOther(t *testing.T) {
 		require.ErrorContains(t, err, "waiting for the sweep")
 		swept, err = publisher.Sweep(ctx)
 		require.NoError(t, err)
-		require.True(t, swept.Busy, "one sweep at a time")
+		require.False(t, swept.Busy, "sweeps don't exclude each other")
 
 		began := make(chan error)
 		go func() {
@@ -112,6 +112,32 @@ func TestSweepAndPublicationExcludeEachOther(t *testing.T) {
 		require.NoError(t, l.release())
 		require.NoError(t, <-began, "it goes on when the sweep has ended")
 		require.Empty(t, p.keys(t), "no locks stay")
+	})
+}
+
+// Whoever removes a snapshot sweeps; of many that do so at the same time nothing stays.
+func TestRemovalsAtOnceLeaveNothing(t *testing.T) {
+	eachPlace(t, func(t *testing.T, p place) {
+		ctx := context.Background()
+		var entries []Entry
+		s := openAt(t, p)
+		for _, name := range []string{"a", "b", "c", "d"} {
+			entries = append(entries, publish(t, s, name))
+		}
+		var wg sync.WaitGroup
+		for _, e := range entries {
+			remover := openAt(t, p)
+			wg.Go(func() {
+				if err := remover.DeleteRef(ctx, e.Name, e.Generation); err != nil {
+					t.Error(err)
+				}
+				if _, err := remover.Sweep(ctx); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		require.Empty(t, p.keys(t))
 	})
 }
 
@@ -165,7 +191,7 @@ func TestSweepsAmongPublications(t *testing.T) {
 func TestStaleLocksAreRemoved(t *testing.T) {
 	eachPlace(t, func(t *testing.T, p place) {
 		ctx := context.Background()
-		for _, kind := range []lockKind{lockPublish, lockSweep} {
+		for _, kind := range []lockKind{lockPublish, "something new"} {
 			s := newBucketStore("test://store", &agingBucket{Bucket: p.bucket(t), age: lockStale + time.Second})
 			writeLock(t, p.bucket(t), lockBody{Kind: kind, Host: "elsewhere", PID: 1})
 			swept, err := openAt(t, p).Sweep(ctx)
