@@ -17,10 +17,8 @@ import (
 
 // frame is a message as the engine sends it.
 func frame(stream byte, message string) []byte {
-	header := make([]byte, frameHeader)
-	header[0] = stream
-	binary.BigEndian.PutUint32(header[4:], uint32(len(message)))
-	return append(header, message...)
+	header := []byte{stream, 0, 0, 0}
+	return append(binary.BigEndian.AppendUint32(header, uint32(len(message))), message...)
 }
 
 func newPosition(t *testing.T) *position {
