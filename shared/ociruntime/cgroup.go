@@ -8,6 +8,7 @@ import (
 
 	"github.com/opencontainers/cgroups"
 	"github.com/opencontainers/cgroups/manager"
+	"golang.org/x/sys/unix"
 )
 
 // cgroupName holds where the container's cgroup is: runc makes it before it knows the container, so that a restore that
@@ -30,18 +31,43 @@ func (c container) noteCgroup(b *bundle, inv invocation) error {
 	return writeJSON(c.path(cgroupName), cg)
 }
 
-// removeCgroup removes what runc left of the container's cgroup, if anything.
-func (c container) removeCgroup() error {
+// cgroup returns the container's cgroup; nil if none was noted.
+func (c container) cgroup() (cgroups.Manager, error) {
 	var cg cgroups.Cgroup
 	if err := readJSON(c.path(cgroupName), &cg); errors.Is(err, os.ErrNotExist) {
-		return nil
+		return nil, nil
 	} else if err != nil {
-		return err
+		return nil, err
 	}
 	cg.Resources = &cgroups.Resources{} // the manager wants some; none of them survive as JSON
 	m, err := manager.New(&cg)
 	if err != nil {
+		return nil, fmt.Errorf("cgroup of container %.12s: %w", c.id, err)
+	}
+	return m, nil
+}
+
+// killCgroup ends what is left in the cgroup of a restore that was killed: CRIU, which waits for ever.
+func (c container) killCgroup() error {
+	m, err := c.cgroup()
+	if m == nil || err != nil {
+		return err
+	}
+	pids, err := m.GetAllPids()
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("cgroup of container %.12s: %w", c.id, err)
+	}
+	for _, pid := range pids {
+		_ = unix.Kill(pid, unix.SIGKILL) // ESRCH: gone, as it should be
+	}
+	return nil
+}
+
+// removeCgroup removes what runc left of the container's cgroup, if anything.
+func (c container) removeCgroup() error {
+	m, err := c.cgroup()
+	if m == nil || err != nil {
+		return err
 	}
 	if err := m.Destroy(); err != nil {
 		return fmt.Errorf("cgroup of container %.12s: %w", c.id, err)

@@ -40,10 +40,16 @@ func (c container) kill(inv invocation) error {
 	if aborted, err := c.abort(); aborted {
 		return err
 	}
-	if cmd, err := runcCommand(append(append([]string{}, inv.global...), "state", c.id)...); err == nil && cmd.Run() != nil {
+	if !c.known(inv) {
 		return c.killTask() // the supervisor was killed before runc knew the container
 	}
 	return execRunc(inv.args)
+}
+
+// known tells whether runc knows the container, which it does from the end of a restore on.
+func (c container) known(inv invocation) bool {
+	cmd, err := runcCommand(append(append([]string{}, inv.global...), "state", c.id)...)
+	return err != nil || cmd.Run() == nil
 }
 
 // killTask ends the first task of a clone that only the supervisor knew.
@@ -69,8 +75,11 @@ func (c container) delete(inv invocation) error {
 	if _, err := c.abort(); err != nil {
 		return err
 	}
-	if inv.force {
-		_ = c.killTask() // runc kills what it knows; it does not know the clone if the restore was killed
+	if !c.known(inv) { // the restore was killed, and runc kills only what it knows
+		_ = c.killTask()
+		if err := c.killCgroup(); err != nil {
+			return err
+		}
 	}
 	if err := c.tidyAfterKill(inv); err != nil {
 		return err

@@ -85,6 +85,7 @@ type supervision struct {
 	runc       *exec.Cmd
 	runcExited chan struct{} // closed when runc has ended, with runcErr
 	runcErr    error
+	criu       int         // CRIU's pidfd, if the kernel tells
 	criuDied   atomic.Bool // before runc, which is not as it should be
 	task       int         // pidfd of the clone's first task, once there is one
 }
@@ -253,6 +254,9 @@ func (s *supervision) fail(err error) error {
 	case <-time.After(abortGrace):
 		_ = unix.Kill(-s.runc.Process.Pid, unix.SIGKILL)
 		<-s.runcExited
+	}
+	if s.criu > 0 { // without runc it waits for ever for tasks that are not its children
+		_ = unix.PidfdSendSignal(s.criu, unix.SIGKILL, nil, 0)
 	}
 	return err
 }

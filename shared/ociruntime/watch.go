@@ -31,6 +31,7 @@ func (s *supervision) watchCRIU(firstTask int) {
 				continue
 			}
 			if fd, err := unix.PidfdOpen(pid, 0); err == nil {
+				s.criu = fd
 				go s.awaitCRIU(fd)
 			}
 		}
@@ -39,7 +40,6 @@ func (s *supervision) watchCRIU(firstTask int) {
 
 // awaitCRIU ends with CRIU, which ends with the restore.
 func (s *supervision) awaitCRIU(fd int) {
-	defer unix.Close(fd)
 	for {
 		_, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1)
 		if err == nil {
