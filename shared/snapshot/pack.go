@@ -173,7 +173,7 @@ func total(files []file) (n int64) {
 	return n
 }
 
-// inFlight is how many layers are worked on at a time, each with at most a frame and its compressed form in memory.
+// inFlight is how many layers are packed at a time, each with at most a frame and its compressed form in memory.
 func inFlight() int {
 	return max(2, min(runtime.GOMAXPROCS(0), 8))
 }

@@ -14,6 +14,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 )
 
 // Names in a directory that Unpack has filled.
@@ -35,6 +36,10 @@ func Unpack(ctx context.Context, src BlobReader, m ocispec.Manifest, cfg Config,
 	}
 	return nil
 }
+
+// readsInFlight is how many layers are read at a time, each with at most a frame and its compressed form in memory. They
+// wait for the store most of the time, so that it doesn't depend on the processors.
+const readsInFlight = 8
 
 // plan is what a manifest, found sound, asks to be written.
 type plan struct {
@@ -125,7 +130,7 @@ func (p *plan) run(ctx context.Context, src BlobReader, dir string) error {
 		return err
 	}
 	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(inFlight())
+	g.SetLimit(readsInFlight)
 	g.Go(func() error {
 		return inLayer(p.files, readFilesLayer(gctx, src, p.files, p.filesBytes, newFiles{checkpoint}))
 	})
@@ -142,7 +147,7 @@ func (p *plan) run(ctx context.Context, src BlobReader, dir string) error {
 			b, release, err := readFrame(gctx, src, f)
 			defer release()
 			if err == nil {
-				_, err = pages[f.file].WriteAt(b, f.offset)
+				err = pages.write(f, b)
 			}
 			return inLayer(f.layer, err)
 		})
@@ -176,6 +181,19 @@ func createPages(dir string, frames []frame) (pageFiles, error) {
 		}
 	}
 	return files, nil
+}
+
+// write writes a frame, and lets the kernel begin to bring it to the disk: a caller that syncs will find little to do.
+func (p pageFiles) write(f frame, b []byte) error {
+	w := p[f.file]
+	if _, err := w.WriteAt(b, f.offset); err != nil {
+		return err
+	}
+	err := unix.SyncFileRange(int(w.Fd()), f.offset, f.length, unix.SYNC_FILE_RANGE_WRITE)
+	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EINVAL) {
+		return nil // not with this file system
+	}
+	return err
 }
 
 // close closes the files that are still open.

@@ -58,7 +58,7 @@ func Verify(ctx context.Context, src BlobReader, manifest ocispec.Descriptor) er
 		return fmt.Errorf("snapshot %s: %w", manifest.Digest, err)
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(inFlight())
+	g.SetLimit(readsInFlight)
 	g.Go(func() error {
 		return inLayer(plan.files, readFilesLayer(ctx, src, plan.files, plan.filesBytes, discardFiles{}))
 	})
