@@ -25,6 +25,18 @@ const (
 	PolicyAlways Policy = "always"
 )
 
+// Memory says how a clone's memory comes back.
+type Memory string
+
+const (
+	// MemoryAuto chooses what was measured to be faster. The default.
+	MemoryAuto Memory = "auto"
+	// MemoryLazy lets the app run while its memory is still being filled in, and while the snapshot is still being fetched.
+	MemoryLazy Memory = "lazy"
+	// MemoryEager fetches the whole snapshot and fills in all memory before the app runs.
+	MemoryEager Memory = "eager"
+)
+
 // DefaultTimeout bounds the snapshot's part of a start: look-up, fetch, restore.
 const DefaultTimeout = 60 * time.Second
 
@@ -39,6 +51,7 @@ type Options struct {
 	Ref     string
 	Store   store.Store   // may be nil with PolicyNever
 	Cache   *cache.Cache  // may be nil with PolicyNever
+	Memory  Memory        // "" means MemoryAuto
 	Timeout time.Duration // 0 means DefaultTimeout
 	// OnEvent, if set, is told of every step and of the reason for a cold boot, in sentences fit for users; it must not block.
 	OnEvent func(Event)
