@@ -11,7 +11,7 @@ import (
 )
 
 // binaryLinks are the other names that a binary is called by.
-var binaryLinks = map[string][]string{"criu-docker": {"criu-docker-runc"}}
+var binaryLinks = map[string][]string{"criu-docker": {"criu-docker-pages"}}
 
 // pluginDir is where the Nomad agent of a node looks for drivers.
 const pluginDir = "/opt/nomad/plugins"
@@ -21,7 +21,7 @@ func installCommand(lab *Lab) *cobra.Command {
 		Use:   "install-binary FILE…",
 		Short: "Put binaries of this repository into every running node, in one step each",
 		Long: `Copy binaries into /usr/local/bin of every running node, or, if they are called nomad-driver-…, into the plugin
-directory of its Nomad agent (then: lab restart nomad). criu-docker becomes criu-docker-runc as well.`,
+directory of its Nomad agent (then: lab restart nomad). criu-docker becomes criu-docker-pages as well.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			unlock, err := lab.lock(cmd.Context())

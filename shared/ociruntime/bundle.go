@@ -95,11 +95,3 @@ func (b *bundle) setNetwork(path string) {
 	}
 	b.spec.Linux.Namespaces = append(b.spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.NetworkNamespace, Path: path})
 }
-
-// addHook appends a createRuntime hook: after the engine's own, which may set up the network.
-func (b *bundle) addHook(h specs.Hook) {
-	if b.spec.Hooks == nil {
-		b.spec.Hooks = &specs.Hooks{}
-	}
-	b.spec.Hooks.CreateRuntime = append(b.spec.Hooks.CreateRuntime, h)
-}

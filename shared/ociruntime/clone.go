@@ -13,7 +13,6 @@ import (
 	"github.com/google/renameio/v2"
 	"github.com/moby/go-archive"
 	"github.com/moby/go-archive/chrootarchive"
-	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
 // errTerminal: the engine waits for the terminal's master before create is over for it, and CRIU hands it out only after
@@ -55,7 +54,6 @@ func (c container) createClone(inv invocation, req Request) (err error) {
 	if err != nil {
 		return err
 	}
-	b.addHook(specs.Hook{Path: self, Args: []string{Name, "hook", c.id}})
 	b.annotate(criuConfigAnnotation, c.path(confName))
 	if err := b.save(); err != nil {
 		return err

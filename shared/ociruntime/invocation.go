@@ -77,7 +77,7 @@ func parse(args []string) (invocation, error) {
 		flags.BoolVarP(&inv.force, "force", "f", false, "")
 	case "kill":
 		flags.BoolP("all", "a", false, "")
-	case "start", "hook":
+	case "start":
 	case "supervise":
 		flags.StringVar(&inv.bundle, "bundle", "", "")
 		flags.BoolVar(&inv.noPivot, "no-pivot", false, "")

@@ -44,10 +44,26 @@ type Request struct {
 	// RootfsDelta is an uncompressed OCI layer that is applied to the clone's root file system before every restore; ""
 	// if none.
 	RootfsDelta string `json:"rootfs_delta,omitempty"`
+	// Lazy lets the clone run while its memory is being filled in by a page server.
+	Lazy bool `json:"lazy,omitempty"`
+	// Source, for a lazy restore from page images that are not whole, is where the rest of them comes from.
+	Source *Source `json:"source,omitempty"`
+	// Record, for a lazy restore, is a file that gets the pages that the app needs, in this order; nothing else is filled in.
+	Record string `json:"record,omitempty"`
+	// NetworkFirst restores nothing before the engine has wired the network: the app is bound to an address of its own.
+	// Otherwise the two go on at the same time.
+	NetworkFirst bool `json:"network_first,omitempty"`
 	// Options are those of the snapshot.
 	Options criu.Options `json:"options"`
 	// Timeout bounds one restore; 0 means DefaultTimeout.
 	Timeout time.Duration `json:"timeout_ns,omitempty"`
+}
+
+// Source is a store that the page server of a clone fetches from.
+type Source struct {
+	Store string `json:"store"` // address
+	// Env are the variables of whoever made the request that decide how the store is reached: a runtime has its engine's.
+	Env []string `json:"env,omitempty"`
 }
 
 // Report is what the runtime did for a container. It outlives the container until Forget.
@@ -60,6 +76,8 @@ type Report struct {
 	Failure *criu.Failure `json:"failure,omitempty"`
 	// Error is why the last create, start or checkpoint failed; the engine puts words of its own around it.
 	Error string `json:"error,omitempty"`
+	// Lost is why a running clone was killed before all of its memory was there; "" if it was not.
+	Lost string `json:"lost,omitempty"`
 }
 
 // Step is a timed part of a start.

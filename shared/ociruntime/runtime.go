@@ -34,6 +34,10 @@ const runcEnv = "CRIU_DOCKER_RUNC"
 
 // Main runs one runtime command and returns the exit code. args are as in os.Args.
 func Main(args []string) int {
+	if filepath.Base(args[0]) == ShimName {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", Name, shim(args))
+		return 127
+	}
 	inv, err := parse(args[1:])
 	if err != nil { // not a command line that we know: runc's to judge
 		return handOver(args[1:])
@@ -41,8 +45,6 @@ func Main(args []string) int {
 	c := container{run: DefaultRunDir, id: inv.id}
 
 	switch inv.command {
-	case "hook":
-		err = hook(inv.id)
 	case "supervise":
 		supervise(inv)
 	case "create", "start", "kill", "delete", "checkpoint":

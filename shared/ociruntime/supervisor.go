@@ -16,18 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// message is what hook, start and kill say to the supervisor; a connection carries one and gets one answer.
-type message struct {
-	Command string `json:"command"` // "hook", "start", "abort"
-	Pid     int    `json:"pid,omitempty"`
-}
-
-// answer is the supervisor's. The hook's comes when the clone is released; its connection ends without one otherwise.
-type answer struct {
-	Error string `json:"error,omitempty"`
-}
-
-// supervise runs the restore of one clone, from create to the end of start, and is gone then.
+// supervise runs the restore of one clone, from create to the end of start, and the page server of a lazy one until
+// nothing of the clone's memory is missing any more.
 func supervise(inv invocation) {
 	// runc dies with the thread that started it (Pdeathsig), so this goroutine keeps its own.
 	runtime.LockOSThread()
@@ -35,107 +25,156 @@ func supervise(inv invocation) {
 	ready := os.NewFile(readyFd, "ready")
 	unix.CloseOnExec(readyFd)
 
-	if err := c.superviseUntilHook(inv, ready); err != nil {
+	if err := c.supervise(inv, ready); err != nil {
 		_ = json.NewEncoder(ready).Encode(readyMessage{Error: err.Error()}) // create reports it
 	}
 }
 
-func (c container) superviseUntilHook(inv invocation, ready *os.File) error {
+// supervise returns an error if the restore has failed before create was told of the clone's first task.
+func (c container) supervise(inv invocation, ready *os.File) error {
 	req, err := c.run.ReadRequest(c.id)
 	if err != nil {
 		return err
 	}
-	timeout := req.Timeout
-	if timeout == 0 {
-		timeout = DefaultTimeout
+	s := &supervision{
+		container: c, request: req, timeline: newTimeline(), timeout: req.Timeout, calls: make(chan call),
+		forked: make(chan int, 1), restored: make(chan struct{}), released: make(chan struct{}), failed: make(chan struct{}), runcExited: make(chan struct{}),
 	}
-	l, err := net.Listen("unix", c.path(socketName))
-	if err != nil {
-		return fmt.Errorf("supervisor: %w", err)
+	if s.timeout == 0 {
+		s.timeout = DefaultTimeout
 	}
-	defer l.Close()
-
-	s := &supervision{container: c, timeline: newTimeline(), timeout: timeout, calls: make(chan call), runcExited: make(chan struct{})}
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	go s.accept(ctx, l)
-	if err := s.startRestore(inv, req); err != nil {
+	defer s.closeTask()
+	if err := s.begin(inv, ready); err != nil {
 		return err
 	}
-
-	hook, err := s.awaitHook()
-	if err != nil {
-		return s.fail(err)
+	if err := s.awaitStart(); err != nil {
+		s.noteError(err) // for start
+		return nil
 	}
-	s.timeline.done("fork")
-	if err := json.NewEncoder(ready).Encode(readyMessage{Pid: hook.Pid}); err != nil {
-		return s.fail(err) // create is gone: nobody will ever start this
+	if s.pages != nil {
+		s.seeThrough()
 	}
-	ready.Close()
-	s.awaitStart(hook)
 	return nil
 }
 
 // supervision is the state of one restore.
 type supervision struct {
 	container
-	timeline   *timeline
-	timeout    time.Duration
-	calls      chan call
+	request  Request
+	timeline *timeline
+	timeout  time.Duration
+
+	listener *net.UnixListener
+	calls    chan call
+
 	runc       *exec.Cmd
 	runcExited chan struct{} // closed when runc has ended, with runcErr
 	runcErr    error
-	criu       int         // CRIU's pidfd, if the kernel tells
 	criuDied   atomic.Bool // before runc, which is not as it should be
-	task       int         // pidfd of the clone's first task, once there is one
+
+	forked   chan int      // gets the pid of the clone's first task
+	restored chan struct{} // closed when all that is left to do is to let the clone run
+	released chan struct{} // closed when it may
+	failed   chan struct{} // closed when it never will
+	pid      int           // of the clone's first task
+	task     int           // its pidfd; 0 before there is one
+
+	pages *pageServer // of a lazy restore
+}
+
+// begin starts the restore and returns when create knows the clone's first task.
+func (s *supervision) begin(inv invocation, ready *os.File) error {
+	ctx, cancel := context.WithTimeoutCause(context.Background(), s.timeout, fmt.Errorf("the restore did not begin within %s", s.timeout))
+	defer cancel()
+	if err := s.listen(); err != nil {
+		return err
+	}
+	err := s.startRestore(inv)
+	if err == nil {
+		err = s.awaitFork(ctx)
+	}
+	if err == nil {
+		err = json.NewEncoder(ready).Encode(readyMessage{Pid: s.pid}) // or create is gone: nobody will ever start this
+	}
+	if err != nil {
+		s.listener.Close()
+		return s.fail(err)
+	}
+	return ready.Close()
+}
+
+// listen takes calls from now on.
+func (s *supervision) listen() error {
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: s.path(socketName), Net: "unix"})
+	if err != nil {
+		return fmt.Errorf("supervisor: %w", err)
+	}
+	s.listener = l
+	go func() {
+		for {
+			conn, err := l.AcceptUnix()
+			if err != nil {
+				close(s.calls)
+				return
+			}
+			s.take(conn)
+		}
+	}()
+	return nil
 }
 
 // call is a message with the connection that waits for its answer.
 type call struct {
 	message
-	conn net.Conn
+	conn *net.UnixConn
 }
 
 func (k call) reply(err error) {
-	var a answer
+	a := answer{}
 	if err != nil {
 		a.Error = err.Error()
 	}
-	_ = json.NewEncoder(k.conn).Encode(a) // a caller that is gone needs no answer
+	_ = sendJSON(k.conn, a, -1) // a caller that is gone needs no answer
 	k.conn.Close()
 }
 
-func (s *supervision) accept(ctx context.Context, l net.Listener) {
-	for {
-		conn, err := l.Accept()
-		if err != nil {
-			return
-		}
-		go func() {
-			var m message
-			if err := json.NewDecoder(conn).Decode(&m); err != nil {
-				conn.Close()
-				return
-			}
-			select {
-			case s.calls <- call{m, conn}:
-			case <-ctx.Done():
-				conn.Close()
-			}
-		}()
+// take reads what a caller says. Who connects is root's, writes at once and needs no deadline.
+func (s *supervision) take(conn *net.UnixConn) {
+	k := call{conn: conn}
+	var err error
+	if k.socket, err = receiveJSON(conn, &k.message); err != nil {
+		conn.Close()
+		return
 	}
+	if k.Command == "criu" {
+		s.mediate(k)
+		return
+	}
+	s.calls <- k
 }
 
-func (s *supervision) startRestore(inv invocation, req Request) error {
+func (s *supervision) startRestore(inv invocation) error {
 	if err := os.MkdirAll(s.path(workName), 0o700); err != nil {
 		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	if err := s.run.installShim(self); err != nil {
+		return err
+	}
+	if s.request.Lazy {
+		if s.pages, err = s.startPageServer(self); err != nil {
+			return err
+		}
 	}
 	args := append([]string{}, inv.global...)
 	args = append(args, "--log", s.path(workName)+"/runc.log", "--log-format", "text", // ours, not the engine's
 		"restore", "--detach", "--no-subreaper", "--bundle", inv.bundle,
-		"--image-path", req.CheckpointDir, "--work-path", s.path(workName))
-	if req.Options.ManageCgroup != "" {
-		args = append(args, "--manage-cgroups-mode", req.Options.ManageCgroup)
+		"--image-path", s.request.CheckpointDir, "--work-path", s.path(workName))
+	if s.request.Options.ManageCgroup != "" {
+		args = append(args, "--manage-cgroups-mode", s.request.Options.ManageCgroup)
 	}
 	if inv.noPivot {
 		args = append(args, "--no-pivot")
@@ -144,6 +183,7 @@ func (s *supervision) startRestore(inv invocation, req Request) error {
 	if err != nil {
 		return err
 	}
+	cmd.Env = s.shimEnviron()
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
@@ -157,70 +197,75 @@ func (s *supervision) startRestore(inv invocation, req Request) error {
 	return nil
 }
 
-// awaitHook waits until CRIU has forked the clone's first task and runc has called our hook with its pid.
-func (s *supervision) awaitHook() (call, error) {
-	deadline := time.NewTimer(s.timeout)
-	defer deadline.Stop()
+// awaitFork waits until CRIU has forked the clone's first task.
+func (s *supervision) awaitFork(ctx context.Context) error {
 	for {
 		select {
-		case k := <-s.calls:
-			if k.Command != "hook" {
-				k.reply(errors.New("the clone is not created yet"))
-				continue
-			}
-			fd, err := unix.PidfdOpen(k.Pid, 0)
+		case pid := <-s.forked:
+			s.timeline.done("fork")
+			fd, err := unix.PidfdOpen(pid, 0)
 			if err != nil {
-				k.conn.Close()
-				return k, fmt.Errorf("first task %d: %w", k.Pid, err)
+				return fmt.Errorf("first task %d: %w", pid, err)
 			}
-			s.task = fd
-			if err := s.writeTask(k.Pid); err != nil {
-				k.conn.Close()
-				return k, err
-			}
-			s.watchCRIU(k.Pid)
-			return k, nil
+			s.pid, s.task = pid, fd
+			return s.writeTask(pid)
+		case k := <-s.calls:
+			k.reply(errors.New("the clone is not created yet"))
 		case <-s.runcExited:
-			return call{}, s.explainExit()
-		case <-deadline.C:
-			return call{}, fmt.Errorf("the restore did not begin within %s", s.timeout)
+			return s.explainExit()
+		case err := <-s.pages.ended():
+			return s.pages.failure(err)
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
 	}
 }
 
-// awaitStart keeps the clone waiting in its hook until start or kill decides. There is no deadline: a created container
-// may wait as long as the engine likes.
-func (s *supervision) awaitStart(hook call) {
+// awaitStart goes on with the restore, keeps the clone from running until start or kill decides, and returns nil when it
+// runs. There is no deadline before that: a created container may wait as long as the engine likes.
+func (s *supervision) awaitStart() error {
+	defer s.listener.Close()
+	restored := s.restored
 	for {
 		select {
-		case k := <-s.calls:
-			switch k.Command {
-			case "start":
+		case <-restored:
+			s.timeline.done("restore")
+			restored = nil
+		case k, ok := <-s.calls:
+			switch {
+			case !ok:
+				return s.fail(errors.New("the supervisor's socket is gone"))
+			case k.Command == "start":
 				s.timeline.done("network")
-				k.reply(s.release(hook))
-				return
-			case "abort":
-				hook.conn.Close()
-				k.reply(s.fail(nil))
-				return
+				err := s.release()
+				k.reply(err)
+				return err
+			case k.Command == "abort":
+				err := s.fail(errors.New("the clone was killed before it ran"))
+				k.reply(nil)
+				return err
 			default:
 				k.reply(fmt.Errorf("unknown command %q", k.Command))
 			}
 		case <-s.runcExited:
-			s.noteError(s.fail(s.explainExit())) // for start
-			return
+			return s.fail(s.explainExit())
+		case err := <-s.pages.ended():
+			return s.fail(s.pages.failure(err))
 		}
 	}
 }
 
 // release lets the clone run, and returns when it does or when the restore has failed.
-func (s *supervision) release(hook call) error {
-	hook.reply(nil)
+func (s *supervision) release() error {
+	close(s.released)
 	deadline := time.NewTimer(s.timeout)
 	defer deadline.Stop()
 	for {
 		select {
-		case k := <-s.calls:
+		case k, ok := <-s.calls:
+			if !ok {
+				return s.fail(errors.New("the supervisor's socket is gone"))
+			}
 			if k.Command != "abort" {
 				k.reply(errors.New("the clone is being restored"))
 				continue
@@ -232,8 +277,14 @@ func (s *supervision) release(hook call) error {
 			if s.runcErr != nil {
 				return s.fail(s.explainExit())
 			}
-			s.timeline.done("memory")
+			s.timeline.done("resume")
 			return s.addSteps(s.timeline.steps)
+		case err := <-s.pages.ended():
+			if err == nil {
+				s.pages.over = nil // nothing is missing any more, so soon
+				continue
+			}
+			return s.fail(s.pages.failure(err))
 		case <-deadline.C:
 			return s.fail(fmt.Errorf("the restore was not done within %s", s.timeout))
 		}
@@ -246,19 +297,26 @@ const abortGrace = 5 * time.Second
 // fail ends everything that belongs to the restore and returns err. The first task goes first: CRIU then gives up, and
 // runc cleans up after both.
 func (s *supervision) fail(err error) error {
+	close(s.failed)
 	if s.task > 0 {
 		_ = unix.PidfdSendSignal(s.task, unix.SIGKILL, nil, 0) // ESRCH: gone, as it should be
 	}
-	select {
-	case <-s.runcExited:
-	case <-time.After(abortGrace):
-		_ = unix.Kill(-s.runc.Process.Pid, unix.SIGKILL)
-		<-s.runcExited
+	if s.runc != nil {
+		select {
+		case <-s.runcExited:
+		case <-time.After(abortGrace):
+			_ = unix.Kill(-s.runc.Process.Pid, unix.SIGKILL)
+			<-s.runcExited
+		}
 	}
-	if s.criu > 0 { // without runc it waits for ever for tasks that are not its children
-		_ = unix.PidfdSendSignal(s.criu, unix.SIGKILL, nil, 0)
-	}
+	s.pages.stop()
 	return err
+}
+
+func (s *supervision) closeTask() {
+	if s.task > 0 {
+		_ = unix.Close(s.task)
+	}
 }
 
 // explainExit says why runc ended. When somebody has killed it or CRIU, the errors in CRIU's log are but consequences.

@@ -9,7 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/checkpoint-restore/go-criu/v8/rpc"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 // restoration is a supervisor at work, with a shell script in the place of runc and a process in that of the first task.
@@ -24,7 +26,7 @@ type restoration struct {
 func supervised(t *testing.T, timeout time.Duration, script string) *restoration {
 	t.Helper()
 	r := &restoration{container: newContainer(t), done: make(chan error, 1)}
-	require.NoError(t, r.run.WriteRequest(r.id, Request{Kind: KindClone, CheckpointDir: "/images", Timeout: timeout}))
+	require.NoError(t, r.run.WriteRequest(r.id, Request{Kind: KindClone, CheckpointDir: "/", Timeout: timeout}))
 	require.NoError(t, r.writeReport(Report{}))
 	runc := filepath.Join(t.TempDir(), "runc")
 	require.NoError(t, os.WriteFile(runc, fmt.Appendf(nil, "#!/bin/sh\nwork=%s\n%s\n", r.path(workName), script), 0o700))
@@ -41,19 +43,72 @@ func supervised(t *testing.T, timeout time.Duration, script string) *restoration
 	r.ready, w, err = os.Pipe()
 	require.NoError(t, err)
 	go func() {
-		r.done <- r.superviseUntilHook(invocation{bundle: "/b"}, w)
+		r.done <- r.supervise(invocation{bundle: "/b"}, w)
 		w.Close()
 	}()
 	return r
 }
 
-// hook is the clone's hook, on a goroutine of its own; the channel has what it returns.
-func (r *restoration) hook(t *testing.T) <-chan error {
+// conversation is what runc and CRIU say to each other, through the supervisor.
+type conversation struct{ runc, criu int }
+
+// criu lets runc start a CRIU, whose pid is that of the first task here, and give it the order to restore.
+func (r *restoration) criu(t *testing.T) conversation {
 	t.Helper()
 	r.listens(t)
-	released := make(chan error, 1)
-	go func() { released <- r.ask(message{Command: "hook", Pid: r.task.Process.Pid}) }()
-	return released
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	require.NoError(t, err)
+	a, err := ask(r.path(socketName), message{Command: "criu", Pid: r.task.Process.Pid}, fds[1])
+	require.NoError(t, err)
+	require.NoError(t, unix.Close(fds[1]))
+	c := conversation{runc: fds[0], criu: a.socket}
+	t.Cleanup(func() {
+		_ = unix.Close(c.runc)
+		_ = unix.Close(c.criu)
+	})
+	kind, theirs := rpc.CriuReqType_RESTORE, int32(-1)
+	order, err := (&rpc.CriuReq{Type: &kind, Opts: &rpc.CriuOpts{ImagesDirFd: &theirs}}).MarshalVT()
+	require.NoError(t, err)
+	require.NoError(t, unix.Send(c.runc, order, 0))
+	b, _, err := receive(c.criu)
+	require.NoError(t, err)
+	var req rpc.CriuReq
+	require.NoError(t, req.UnmarshalVT(b))
+	images, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", req.Opts.GetImagesDirFd()))
+	require.NoError(t, err)
+	require.Equal(t, "/", images, "of the supervisor, which has the connection")
+	return c
+}
+
+// notify lets CRIU tell of its progress; the channel has what comes of it when CRIU may go on.
+func (c conversation) notify(t *testing.T, script string, pid int) <-chan error {
+	t.Helper()
+	kind, ok, number := rpc.CriuReqType_NOTIFY, true, int32(pid) //nolint:gosec // a pid
+	b, err := (&rpc.CriuResp{Type: &kind, Success: &ok, Notify: &rpc.CriuNotify{Script: &script, Pid: &number}}).MarshalVT()
+	require.NoError(t, err)
+	require.NoError(t, unix.Send(c.criu, b, 0))
+	heeded, err := (&rpc.CriuReq{Type: &kind, NotifySuccess: &ok}).MarshalVT()
+	require.NoError(t, err)
+	goOn := make(chan error, 1)
+	go func() {
+		_, _, err := receive(c.runc)
+		if err == nil {
+			err = unix.Send(c.runc, heeded, 0)
+		}
+		if err == nil {
+			_, _, err = receive(c.criu)
+		}
+		goOn <- err
+	}()
+	return goOn
+}
+
+// restored is a CRIU that has restored the clone; the channel has what comes of it when the clone may run.
+func (r *restoration) restored(t *testing.T) <-chan error {
+	t.Helper()
+	c := r.criu(t)
+	require.NoError(t, <-c.notify(t, "setup-namespaces", r.task.Process.Pid))
+	return c.notify(t, "pre-resume", r.task.Process.Pid)
 }
 
 func (r *restoration) listens(t *testing.T) {
@@ -67,7 +122,7 @@ func TestStartReleasesTheClone(t *testing.T) {
 	r := supervised(t, time.Minute, untilReleased)
 	r.listens(t)
 	require.ErrorContains(t, r.ask(message{Command: "start"}), "not created yet")
-	released := r.hook(t)
+	released := r.restored(t)
 	var ready readyMessage
 	require.NoError(t, json.NewDecoder(r.ready).Decode(&ready))
 	require.Equal(t, readyMessage{Pid: r.task.Process.Pid}, ready)
@@ -90,26 +145,26 @@ func TestStartReleasesTheClone(t *testing.T) {
 	for _, s := range report.Steps {
 		steps = append(steps, s.Name)
 	}
-	require.Equal(t, []string{"fork", "network", "memory"}, steps)
+	require.Equal(t, []string{"fork", "restore", "network", "resume"}, steps)
 	require.ErrorContains(t, r.startClone(), "not waiting to be started")
 }
 
 func TestAbortEndsTheClone(t *testing.T) {
 	r := supervised(t, time.Minute, untilReleased)
-	released := r.hook(t)
+	released := r.restored(t)
 	require.NoError(t, json.NewDecoder(r.ready).Decode(&readyMessage{}))
 	go func() { // as runc does when the first task is gone
 		_ = r.task.Wait()
 		_ = os.WriteFile(filepath.Join(r.path(workName), "go"), nil, 0o600)
 	}()
 	require.NoError(t, r.kill(invocation{}))
-	require.Error(t, <-released, "the hook fails")
+	require.Error(t, <-released, "CRIU is not answered")
 	require.NoError(t, <-r.done)
 }
 
 func TestAbortEndsARestoreUnderWay(t *testing.T) {
 	r := supervised(t, time.Minute, `exec sleep 1000`)
-	released := r.hook(t)
+	released := r.restored(t)
 	require.NoError(t, json.NewDecoder(r.ready).Decode(&readyMessage{}))
 	started := make(chan error, 1)
 	go func() { started <- r.startClone() }()
@@ -120,7 +175,7 @@ func TestAbortEndsARestoreUnderWay(t *testing.T) {
 	require.NoError(t, <-r.done)
 }
 
-func TestRestoreThatFailsBeforeTheHook(t *testing.T) {
+func TestRestoreThatFailsAtOnce(t *testing.T) {
 	r := supervised(t, time.Minute, `echo "runc says no" >$work/runc.log; exit 1`)
 	require.ErrorContains(t, <-r.done, "runc restore: exit status 1: runc says no")
 }
@@ -128,7 +183,7 @@ func TestRestoreThatFailsBeforeTheHook(t *testing.T) {
 func TestRestoreThatFailsAfterTheRelease(t *testing.T) {
 	r := supervised(t, time.Minute, untilReleased+`
 echo "(00.1) Error (criu/files-reg.c:2221): File www/x has bad size 3 (expect 5)" >$work/restore.log; exit 1`)
-	released := r.hook(t)
+	released := r.restored(t)
 	require.NoError(t, json.NewDecoder(r.ready).Decode(&readyMessage{}))
 	started := make(chan error, 1)
 	go func() { started <- r.startClone() }()
@@ -136,6 +191,7 @@ echo "(00.1) Error (criu/files-reg.c:2221): File www/x has bad size 3 (expect 5)
 	require.NoError(t, os.WriteFile(filepath.Join(r.path(workName), "go"), nil, 0o600))
 	require.ErrorContains(t, <-started, "File www/x has bad size 3")
 	require.Error(t, r.task.Wait(), "the first task is killed")
+	require.NoError(t, <-r.done)
 }
 
 func TestRestoreThatDoesNotBegin(t *testing.T) {
@@ -149,7 +205,7 @@ func TestRestoreThatDoesNotBegin(t *testing.T) {
 func TestCreatedCloneWhoseRestoreEnds(t *testing.T) {
 	r := supervised(t, time.Minute, untilReleased+`
 echo "(00.1) Error (criu/files-reg.c:2221): File www/x has bad size 3 (expect 5)" >$work/restore.log; exit 1`)
-	r.hook(t)
+	r.restored(t)
 	require.NoError(t, json.NewDecoder(r.ready).Decode(&readyMessage{}))
 	require.NoError(t, os.WriteFile(filepath.Join(r.path(workName), "go"), nil, 0o600))
 	require.NoError(t, <-r.done)
@@ -161,7 +217,7 @@ func TestCreatedCloneWhoseRuncIsKilled(t *testing.T) {
 	require.ErrorContains(t, <-r.done, "runc restore: signal: killed")
 
 	r = supervised(t, time.Minute, untilReleased+`; kill -9 $$`)
-	r.hook(t)
+	r.restored(t)
 	require.NoError(t, json.NewDecoder(r.ready).Decode(&readyMessage{}))
 	require.NoError(t, os.WriteFile(filepath.Join(r.path(workName), "go"), nil, 0o600))
 	require.NoError(t, <-r.done)

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
@@ -128,6 +130,8 @@ func (s *start) restore(ctx context.Context) (_ *Result, err error) {
 		Engine:        s.eng.Client.DaemonHost(),
 		CheckpointDir: clone.CheckpointDir,
 		RootfsDelta:   clone.RootfsDelta,
+		Lazy:          s.opts.Memory != MemoryEager,
+		NetworkFirst:  networkFirst(cfg),
 		Options:       cfg.Checkpoint,
 		Timeout:       max(time.Until(deadline), time.Second),
 	}
@@ -150,6 +154,22 @@ func (s *start) restore(ctx context.Context) (_ *Result, err error) {
 		return nil, err
 	}
 	return &Result{ContainerID: id, Start: Hot, Ref: entry.Name, Steps: s.steps, Report: report}, nil
+}
+
+// networkFirst tells whether CRIU needs the clone's network for what was frozen: a socket that is bound to an address, or a
+// connection that goes on.
+func networkFirst(cfg snapshot.Config) bool {
+	if cfg.Checkpoint.TCP == criu.TCPEstablished {
+		return true
+	}
+	return slices.ContainsFunc(cfg.Sockets, func(s criu.Socket) bool {
+		switch s.Protocol {
+		case "unix", "netlink":
+			return false
+		}
+		bound, err := netip.ParseAddrPort(s.Source)
+		return s.Source != "" && (err != nil || !bound.Addr().IsUnspecified() && !bound.Addr().IsLoopback()) || s.Protocol == "packet"
+	})
 }
 
 // lookUpTimeout bounds the look-up of a snapshot where a cold boot is the alternative: it takes far less than a second, and

@@ -1,5 +1,5 @@
-// Command criu-docker builds snapshots of booted containers and starts containers from them. The same binary is the OCI
-// runtime when it is called criu-docker-runc.
+// Command criu-docker builds snapshots of booted containers and starts containers from them. The same binary is the
+// page server of lazily restored containers when it is called criu-docker-pages.
 package main
 
 import (
@@ -29,8 +29,8 @@ const (
 )
 
 func main() {
-	if filepath.Base(os.Args[0]) == ociruntime.Name {
-		os.Exit(ociruntime.Main(os.Args))
+	if filepath.Base(os.Args[0]) == ociruntime.PagesName {
+		os.Exit(servePages(os.Args[1:], os.Stderr))
 	}
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }

@@ -1,0 +1,169 @@
+package ociruntime
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/checkpoint-restore/go-criu/v8/rpc"
+	"golang.org/x/sys/unix"
+)
+
+// mediate puts the supervisor between runc and the CRIU that a shim is about to become: it hears how far the restore is,
+// and holds it up where the clone must not go on yet.
+func (s *supervision) mediate(k call) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		k.reply(fmt.Errorf("connection to CRIU: %w", err))
+		return
+	}
+	criu, err := unix.PidfdOpen(k.Pid, 0)
+	if err == nil {
+		err = sendJSON(k.conn, answer{}, fds[1])
+	}
+	k.conn.Close()
+	_ = unix.Close(fds[1])
+	m := &mediator{supervision: s, runc: k.socket, criu: fds[0]}
+	if err != nil {
+		m.close()
+		return
+	}
+	go m.run()
+	go m.watch(criu)
+}
+
+// mediator relays the messages of one CRIU (criu's images/rpc.proto): runc asks, CRIU notifies of its progress and waits
+// for an answer each time, and replies in the end.
+type mediator struct {
+	*supervision
+	runc, criu int // connections
+	files      []*os.File
+}
+
+func (m *mediator) run() {
+	defer m.close()
+	for {
+		b, oob, err := receive(m.runc)
+		if err == nil {
+			b, err = m.amend(b)
+		}
+		if err == nil {
+			err = unix.Sendmsg(m.criu, b, oob, nil, unix.MSG_NOSIGNAL)
+		}
+		if err != nil {
+			return // runc has what it wants, or has given up
+		}
+		if b, oob, err = receive(m.criu); err != nil {
+			return
+		}
+		if !m.notice(b) {
+			return
+		}
+		if err := unix.Sendmsg(m.runc, b, oob, nil, unix.MSG_NOSIGNAL); err != nil {
+			return
+		}
+	}
+}
+
+// amend completes the order to restore. The directories are given as descriptors of whoever holds the connection, and that
+// is us.
+func (m *mediator) amend(b []byte) ([]byte, error) {
+	var req rpc.CriuReq
+	if err := req.UnmarshalVT(b); err != nil {
+		return nil, fmt.Errorf("message of runc to CRIU: %w", err)
+	}
+	if req.GetType() != rpc.CriuReqType_RESTORE {
+		return b, nil
+	}
+	for _, dir := range []struct {
+		path string
+		fd   **int32
+	}{{m.request.CheckpointDir, &req.Opts.ImagesDirFd}, {m.path(workName), &req.Opts.WorkDirFd}} {
+		f, err := os.Open(dir.path)
+		if err != nil {
+			return nil, err
+		}
+		m.files = append(m.files, f)
+		fd := int32(f.Fd()) //nolint:gosec // a descriptor
+		*dir.fd = &fd
+	}
+	req.Opts.LazyPages = &m.request.Lazy
+	return req.MarshalVT()
+}
+
+// notice heeds what CRIU says of its progress, and returns when it may go on; false if it may not.
+func (m *mediator) notice(b []byte) bool {
+	var resp rpc.CriuResp
+	if err := resp.UnmarshalVT(b); err != nil || resp.GetType() != rpc.CriuReqType_NOTIFY {
+		return true // runc's to judge
+	}
+	switch resp.GetNotify().GetScript() {
+	case "setup-namespaces": // the first task is there, and nothing else
+		m.forked <- int(resp.GetNotify().GetPid())
+		return !m.request.NetworkFirst || m.awaitRelease()
+	case "pre-resume": // everything is there, and nothing has run
+		close(m.restored)
+		return m.awaitRelease()
+	}
+	return true
+}
+
+func (m *mediator) awaitRelease() bool {
+	select {
+	case <-m.released:
+		return true
+	case <-m.failed:
+		return false
+	}
+}
+
+// watch ends the conversation if CRIU dies over it (the kernel's out-of-memory killer may choose it). Nobody else would:
+// CRIU's children hold their end of the connection.
+func (m *mediator) watch(criu int) {
+	defer unix.Close(criu)
+	if err := awaitExit(criu); err != nil {
+		return
+	}
+	select {
+	case <-m.runcExited:
+	default:
+		_ = unix.Shutdown(m.criu, unix.SHUT_RDWR)
+	}
+}
+
+func (m *mediator) close() {
+	_ = unix.Close(m.runc)
+	_ = unix.Close(m.criu)
+	for _, f := range m.files {
+		f.Close()
+	}
+}
+
+// receive receives one message with its descriptors; io.EOF means that the other end is closed.
+func receive(socket int) (b, oob []byte, err error) {
+	const room = 40 << 10 // what runc takes at most
+	b, oob = make([]byte, room), make([]byte, unix.CmsgSpace(4))
+	for {
+		n, oobn, _, _, err := unix.Recvmsg(socket, b, oob, unix.MSG_CMSG_CLOEXEC)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return nil, nil, err
+		case n == 0:
+			return nil, nil, io.EOF
+		default:
+			return b[:n], oob[:oobn], nil
+		}
+	}
+}
+
+// awaitExit returns when the process of a pidfd has ended.
+func awaitExit(pidfd int) error {
+	for {
+		_, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, -1) //nolint:gosec // a descriptor
+		if !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}

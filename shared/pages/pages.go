@@ -1,0 +1,229 @@
+// Package pages serves the memory of clones that run before all of it is there. CRIU restores such a clone without the
+// pages that can be supplied later and hands out a userfaultfd for each of its processes; the server answers the faults
+// that the app meets, fills in what the app is known to need first, and then everything else. When nothing is missing any
+// more it is done, and the clone's memory is like any other.
+//
+// The server is a process of its own. The supervisor of the restore (package ociruntime) started it, passes the
+// descriptors on, and keeps copies of them: a userfaultfd that nobody holds lets the kernel supply zeros, so that the death
+// of the server alone never does that, and the supervisor has the time to kill the clone.
+package pages
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+const pageSize = 4096
+
+// Range is a part of a page image.
+type Range struct {
+	File   string
+	Offset int64 // bytes, a multiple of the page size
+	Length int64
+}
+
+// Source brings the content of page images that are not whole yet. It must be safe for concurrent use.
+type Source interface {
+	// Has tells whether a range is in its file.
+	Has(r Range) bool
+	// Ensure returns when a range is in its file, checked against its digest.
+	Ensure(ctx context.Context, r Range) error
+	// FetchAll brings everything that is missing, the ranges of first before the rest.
+	FetchAll(ctx context.Context, first []Range) error
+}
+
+// Options say what to serve.
+type Options struct {
+	Dir    string  // the clone's checkpoint
+	Source Source  // nil if the page images are whole
+	First  []Range // what the app needs first, in the order in which it does
+	// Record, if set, gets what the app needs, page by page, in this order; nothing is filled in that it did not ask for.
+	Record *Recorder
+}
+
+// Serve serves the clone whose supervisor is at the other end of conn, until none of its memory is missing any more. It
+// returns an error when the clone can't go on: its supervisor was told why and kills it.
+func Serve(ctx context.Context, conn *Conn, opts Options) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s := &server{conn: conn, opts: opts, finished: make(chan struct{}), changed: make(chan struct{}, 1)}
+	defer s.images.close()
+	g, ctx := errgroup.WithContext(ctx)
+	s.group = g
+	fetched := make(chan struct{})
+	if opts.Source != nil {
+		g.Go(func() error {
+			defer close(fetched)
+			return opts.Source.FetchAll(ctx, opts.First)
+		})
+	} else {
+		close(fetched)
+	}
+	g.Go(func() error { return s.receive(ctx) })
+	g.Go(func() error {
+		err := s.fill(ctx)
+		if err == nil {
+			err = s.awaitFilled(ctx)
+		}
+		if err != nil {
+			return err
+		}
+		select {
+		case <-fetched:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		return errDone
+	})
+	stop := context.AfterFunc(ctx, s.interrupt)
+	defer stop()
+	err := g.Wait()
+	if errors.Is(err, errDone) {
+		return conn.Send(Message{Kind: KindDone}, -1)
+	}
+	if serr := conn.Send(Message{Kind: KindFailed, Error: err.Error()}, -1); serr != nil {
+		err = errors.Join(err, serr)
+	}
+	return err
+}
+
+// errDone ends the server's goroutines when nothing is missing any more.
+var errDone = errors.New("done")
+
+// errAbandoned: the restore has failed, or the clone has ended.
+var errAbandoned = errors.New("the clone is gone")
+
+// server is the service of one clone.
+type server struct {
+	conn   *Conn
+	opts   Options
+	group  *errgroup.Group
+	images images
+
+	finished chan struct{} // closed when CRIU has restored all processes
+	changed  chan struct{} // gets something when an address space has changed
+
+	mu     sync.Mutex
+	spaces []*space
+}
+
+// receive takes what the supervisor says.
+func (s *server) receive(ctx context.Context) error {
+	released := false
+	for {
+		m, fd, err := s.conn.Receive()
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, io.EOF) && released:
+			return nil // the supervisor was killed; the clone must not suffer from that
+		case err != nil:
+			return fmt.Errorf("%w: %w", errAbandoned, err)
+		}
+		switch m.Kind {
+		case KindTask:
+			err = s.addTask(ctx, m.Task, uffd(fd))
+		case KindFinished:
+			close(s.finished)
+		case KindReleased:
+			released = true
+		case KindEnded:
+			return errAbandoned
+		default:
+			err = fmt.Errorf("supervisor says %q, which this version does not know", m.Kind)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// interrupt ends what waits for descriptors.
+func (s *server) interrupt() {
+	s.conn.closeRead()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, sp := range s.spaces {
+		sp.stop()
+	}
+}
+
+func (s *server) addTask(ctx context.Context, task int, fd uffd) error {
+	missing, err := s.images.missing(s.opts.Dir, task)
+	if err != nil {
+		return err
+	}
+	return s.addSpace(ctx, fd, missing)
+}
+
+func (s *server) addSpace(ctx context.Context, fd uffd, missing pending) error {
+	sp, err := newSpace(s, fd, missing)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.spaces = append(s.spaces, sp)
+	s.mu.Unlock()
+	s.group.Go(func() error { return sp.serve(ctx) })
+	if ctx.Err() != nil {
+		sp.stop()
+	}
+	return nil
+}
+
+// forked takes over the memory of a process that the app has started; its supervisor keeps a copy of the descriptor.
+func (s *server) forked(ctx context.Context, fd uffd, missing pending) error {
+	if err := s.conn.Send(Message{Kind: KindTask}, int(fd)); err != nil && !errors.Is(err, unix.EPIPE) && !errors.Is(err, unix.ECONNRESET) {
+		return err
+	}
+	return s.addSpace(ctx, fd, missing)
+}
+
+func (s *server) all() []*space {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]*space(nil), s.spaces...)
+}
+
+func (s *server) change() {
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+}
+
+// awaitFilled returns when no address space misses anything.
+func (s *server) awaitFilled(ctx context.Context) error {
+	for {
+		filled := true
+		for _, sp := range s.all() {
+			filled = filled && sp.filled()
+		}
+		if filled {
+			return nil
+		}
+		select {
+		case <-s.changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// Recorder keeps the order in which pages are needed.
+type Recorder struct{ w io.Writer }
+
+// NewRecorder records to w, a line for each page: its image and its offset there. Every line is written at once.
+func NewRecorder(w io.Writer) *Recorder { return &Recorder{w} }
+
+func (r *Recorder) note(file string, offset int64) error {
+	_, err := fmt.Fprintf(r.w, "%s %d\n", file, offset)
+	return err
+}
+

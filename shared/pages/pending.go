@@ -1,0 +1,85 @@
+package pages
+
+import "github.com/google/btree"
+
+// run is memory that is still missing: consecutive pages whose content is consecutive in a page image.
+type run struct {
+	start, end uint64 // addresses
+	file       int    // index of the page image
+	offset     int64  // of the content of start, bytes
+}
+
+// cut returns the part of a run that lies in [start, end).
+func (r run) cut(start, end uint64) run {
+	start, end = max(start, r.start), min(end, r.end)
+	r.offset += int64(start - r.start) //nolint:gosec // of a file
+	r.start, r.end = start, end
+	return r
+}
+
+// pending is the missing memory of one address space: runs by address that do not overlap.
+type pending struct{ runs *btree.BTreeG[run] }
+
+func newPending() pending {
+	const degree = 16
+	return pending{btree.NewG(degree, func(a, b run) bool { return a.start < b.start })}
+}
+
+func (p pending) empty() bool { return p.runs.Len() == 0 }
+
+func (p pending) add(r run) { p.runs.ReplaceOrInsert(r) }
+
+// first returns the run with the lowest address at or above addr, beginning at addr if that lies within it.
+func (p pending) first(addr uint64) (r run, ok bool) {
+	if r, ok = p.at(addr); ok {
+		return r.cut(addr, r.end), true
+	}
+	p.runs.AscendGreaterOrEqual(run{start: addr}, func(found run) bool {
+		r, ok = found, true
+		return false
+	})
+	return r, ok
+}
+
+// at returns the run that addr lies in.
+func (p pending) at(addr uint64) (r run, ok bool) {
+	p.runs.DescendLessOrEqual(run{start: addr}, func(found run) bool {
+		r, ok = found, addr < found.end
+		return false
+	})
+	return r, ok
+}
+
+// remove forgets [start, end) and returns what was missing there.
+func (p pending) remove(start, end uint64) []run {
+	var hit []run
+	if r, ok := p.at(start); ok {
+		hit = append(hit, r)
+	}
+	p.runs.AscendRange(run{start: start + 1}, run{start: end}, func(r run) bool {
+		hit = append(hit, r)
+		return true
+	})
+	for i, r := range hit {
+		p.runs.Delete(r)
+		if r.start < start {
+			p.add(r.cut(r.start, start))
+		}
+		if r.end > end {
+			p.add(r.cut(end, r.end))
+		}
+		hit[i] = r.cut(start, end)
+	}
+	return hit
+}
+
+// move follows mremap(2).
+func (p pending) move(from, to, length uint64) {
+	for _, r := range p.remove(from, from+length) {
+		r.start, r.end = r.start-from+to, r.end-from+to
+		p.add(r)
+	}
+}
+
+// fork returns a copy.
+func (p pending) fork() pending { return pending{p.runs.Clone()} }

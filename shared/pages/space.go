@@ -1,0 +1,254 @@
+package pages
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// window is how much is supplied at a fault, as far as it is missing: its neighbours are likely to be needed as well.
+const window = 64 << 10
+
+// space is the memory of one process. What the server knows about it and what it does to it go together under mu: an
+// event is read, and so the app released to go on with what it did, only when no copy is under way.
+type space struct {
+	server *server
+	fd     uffd
+	wakeup int // eventfd that ends the waiting
+
+	mu      sync.Mutex
+	missing pending
+	faults  []uint64 // addresses that threads of the app wait for
+	gone    bool     // the process has ended
+	stopped bool
+}
+
+func newSpace(s *server, fd uffd, missing pending) (*space, error) {
+	if err := unix.SetNonblock(int(fd), true); err != nil {
+		return nil, fmt.Errorf("userfaultfd: %w", err)
+	}
+	wakeup, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return nil, fmt.Errorf("eventfd: %w", err)
+	}
+	return &space{server: s, fd: fd, wakeup: wakeup, missing: missing}, nil
+}
+
+// serve answers faults and follows what the app does to its memory, until nothing is missing or stop is called.
+func (s *space) serve(ctx context.Context) error {
+	runtime.LockOSThread() // a thread that waits in poll(2) is awake sooner than a goroutine
+	defer runtime.UnlockOSThread()
+	for {
+		fds := []unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLIN}, {Fd: int32(s.wakeup), Events: unix.POLLIN}}
+		if _, err := unix.Poll(fds, -1); err != nil && !errors.Is(err, unix.EINTR) {
+			return fmt.Errorf("userfaultfd: poll: %w", err)
+		}
+		if fds[1].Revents != 0 {
+			return nil
+		}
+		if fds[0].Revents&(unix.POLLERR|unix.POLLHUP) != 0 {
+			s.end()
+			return nil
+		}
+		if err := s.turn(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// stop ends serve.
+func (s *space) stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.stopped {
+		s.stopped = true
+		_, _ = unix.Write(s.wakeup, []byte{1, 0, 0, 0, 0, 0, 0, 0})
+	}
+}
+
+func (s *space) filled() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.gone || s.missing.empty()
+}
+
+func (s *space) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.endLocked()
+}
+
+func (s *space) endLocked() {
+	s.gone, s.missing, s.faults = true, newPending(), nil
+	s.server.change()
+}
+
+// errEvents: the app has changed its memory, and the server must learn how before it goes on.
+var errEvents = errors.New("events to be read")
+
+// turn reads the events that wait and answers the faults.
+func (s *space) turn(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		if err := s.readEvents(ctx); err != nil {
+			return err
+		}
+		err := s.answer(ctx)
+		if !errors.Is(err, errEvents) {
+			return err
+		}
+		s.awaitEvent()
+	}
+}
+
+// awaitEvent gives the thread of the app that changes its memory the time to say so, or to be done.
+func (s *space) awaitEvent() {
+	const patience = 1 // ms
+	s.mu.Unlock()
+	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLIN}}, patience)
+	s.mu.Lock()
+}
+
+func (s *space) readEvents(ctx context.Context) error {
+	for {
+		events, err := s.fd.read()
+		if err != nil || len(events) == 0 {
+			return err
+		}
+		for _, m := range events {
+			if err := s.event(ctx, m); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (s *space) event(ctx context.Context, m message) error {
+	switch m.event {
+	case eventPagefault:
+		s.faults = append(s.faults, m.b&^(pageSize-1))
+	case eventFork:
+		return s.server.forked(ctx, uffd(uint32(m.a)), s.missing.fork()) //nolint:gosec // a descriptor
+	case eventRemap:
+		s.missing.move(m.a, m.b, m.c)
+	case eventRemove, eventUnmap:
+		s.missing.remove(m.a, m.b)
+	default:
+		return fmt.Errorf("userfaultfd: event %#x is unknown", m.event)
+	}
+	s.server.change()
+	return nil
+}
+
+// answer supplies what threads of the app wait for.
+func (s *space) answer(ctx context.Context) error {
+	for len(s.faults) > 0 {
+		addr := s.faults[0]
+		if err := s.supply(ctx, addr); err != nil {
+			return err
+		}
+		if len(s.faults) > 0 { // or the process has ended
+			s.faults = s.faults[1:]
+		}
+	}
+	return nil
+}
+
+// supply answers one fault. What has to be fetched first is supplied by another goroutine when it is there.
+func (s *space) supply(ctx context.Context, addr uint64) error {
+	r, ok := s.missing.at(addr)
+	if !ok {
+		return s.zero(addr)
+	}
+	server := s.server
+	if rec := server.opts.Record; rec != nil {
+		r = r.cut(addr, addr+pageSize)
+		if err := rec.note(server.images.name(r.file), r.offset); err != nil {
+			return fmt.Errorf("record of the pages that are needed: %w", err)
+		}
+		return s.copy(r)
+	}
+	r = r.cut(addr&^(window-1), addr&^(window-1)+window)
+	if source := server.opts.Source; source != nil {
+		if !source.Has(server.images.content(r)) {
+			r = r.cut(addr, addr+pageSize)
+		}
+		if content := server.images.content(r); !source.Has(content) {
+			server.group.Go(func() error {
+				if err := source.Ensure(ctx, content); err != nil {
+					return err
+				}
+				return s.again(ctx, addr)
+			})
+			return nil
+		}
+	}
+	return s.copy(r)
+}
+
+// again answers a fault whose content has been fetched.
+func (s *space) again(ctx context.Context, addr uint64) error {
+	s.mu.Lock()
+	if !s.gone {
+		s.faults = append(s.faults, addr)
+	}
+	s.mu.Unlock()
+	return s.turn(ctx)
+}
+
+// zero answers a fault where nothing was frozen.
+func (s *space) zero(addr uint64) error {
+	switch err := s.fd.zero(addr); {
+	case err == nil, errors.Is(err, unix.ENOENT):
+		return nil
+	case errors.Is(err, unix.EEXIST): // it was supplied meanwhile
+		return s.fd.wake(addr)
+	case errors.Is(err, unix.EAGAIN):
+		return errEvents
+	case errors.Is(err, unix.ESRCH):
+		s.endLocked()
+		return nil
+	default:
+		return fmt.Errorf("userfaultfd: zero page at %#x: %w", addr, err)
+	}
+}
+
+// copy supplies a run; the caller holds mu.
+func (s *space) copy(r run) error {
+	length := r.end - r.start
+	for r.start < r.end {
+		n, err := s.fd.copy(r.start, s.server.images.bytes(r.cut(r.start, r.start+length)))
+		if n > 0 {
+			s.missing.remove(r.start, r.start+uint64(n))
+			r = r.cut(r.start+uint64(n), r.end)
+			continue
+		}
+		switch {
+		case err == nil, errors.Is(err, unix.EAGAIN):
+			return errEvents
+		case errors.Is(err, unix.EEXIST):
+			s.missing.remove(r.start, r.start+pageSize)
+			_ = s.fd.wake(r.start) // what fails here fails at the next page as well
+			r = r.cut(r.start+pageSize, r.end)
+		case errors.Is(err, unix.ENOENT) && length > pageSize:
+			length = max(pageSize, length/2&^(pageSize-1)) // the app has divided the mapping
+		case errors.Is(err, unix.ENOENT):
+			s.missing.remove(r.start, r.start+pageSize)
+			r = r.cut(r.start+pageSize, r.end)
+		case errors.Is(err, unix.ESRCH), errors.Is(err, unix.ENOSPC):
+			s.endLocked()
+			return nil
+		default:
+			return fmt.Errorf("userfaultfd: copy to %#x: %w", r.start, err)
+		}
+	}
+	if s.missing.empty() {
+		s.server.change()
+	}
+	return nil
+}
