@@ -4,8 +4,10 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"strconv"
@@ -33,8 +35,14 @@ func run(args []string) error {
 		return err
 	}
 	slog.Info("filled", "MiB", mib, "took", time.Since(start).Round(time.Millisecond))
-	s := http.Server{Addr: ":80", Handler: m.handler(), ReadHeaderTimeout: 10 * time.Second}
-	return s.ListenAndServe()
+	config := net.ListenConfig{}
+	config.SetMultipathTCP(false) // which CRIU can't freeze
+	l, err := config.Listen(context.Background(), "tcp", ":80")
+	if err != nil {
+		return err
+	}
+	s := http.Server{Handler: m.handler(), ReadHeaderTimeout: 10 * time.Second}
+	return s.Serve(l)
 }
 
 func (m *memory) handler() http.Handler {
