@@ -59,3 +59,23 @@ func TestChart(t *testing.T) {
 	more := parseSVG(t, file)
 	assert.Subset(t, more.texts, []string{"redmine, 1 CPU", "redmine, 2 CPUs", "2.50"})
 }
+
+func TestMemoryChart(t *testing.T) {
+	file, err := fullResults().memoryChart()
+	require.NoError(t, err)
+	d := parseSVG(t, file)
+	assert.Subset(t, d.texts, []string{"cold", "hot, lazy", "hot, eager", "64", "1024", "MiB", "seconds", "0.90", "0.22", "0.80"})
+	file, err = sampleResults().memoryChart()
+	require.NoError(t, err)
+	assert.Nil(t, file)
+}
+
+func TestClonesChart(t *testing.T) {
+	file, err := fullResults().clonesChart()
+	require.NoError(t, err)
+	d := parseSVG(t, file)
+	assert.Subset(t, d.texts, []string{"cold", "hot, of one snapshot", "hot, of 8 snapshots", "1", "8", "containers", "12.00", "2.40", "0.25"})
+	file, err = sampleResults().clonesChart()
+	require.NoError(t, err)
+	assert.Nil(t, file)
+}
