@@ -14,6 +14,7 @@ import (
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
+	"golang.org/x/sys/unix"
 
 	"github.com/criu-docker/criu-docker/shared/cache"
 	"github.com/criu-docker/criu-docker/shared/engine"
@@ -96,6 +97,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 	if err := b.prepare(ctx); err != nil {
 		return err
 	}
+	unix.Sync() // or the first rounds share the disk with what was just written
 	for round := range b.opts.rounds {
 		if err := b.serviceRound(ctx, round); err != nil {
 			return err
@@ -107,6 +109,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 	if err := b.prepareBallast(ctx); err != nil {
 		return err
 	}
+	unix.Sync()
 	for round := range b.opts.rounds {
 		if err := b.ballastRound(ctx, round); err != nil {
 			return err

@@ -87,9 +87,11 @@ func (r *results) chart() ([]byte, error) {
 	return render(p, vg.Points(60)+groupWidth*vg.Length(p.X.Max-p.X.Min))
 }
 
+const chartHeight = 11 * vg.Centimeter
+
 // render draws a plot of the given width, in SVG.
 func render(p *plot.Plot, width vg.Length) ([]byte, error) {
-	c := vgsvg.New(width, 11*vg.Centimeter)
+	c := vgsvg.New(width, chartHeight)
 	p.Draw(draw.New(c))
 	var b bytes.Buffer
 	if _, err := c.WriteTo(&b); err != nil {

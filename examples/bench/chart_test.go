@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"gonum.org/v1/plot/plotter"
 )
 
 // drawing is what a test wants to know of an SVG file.
@@ -78,4 +79,15 @@ func TestClonesChart(t *testing.T) {
 	file, err = sampleResults().clonesChart()
 	require.NoError(t, err)
 	assert.Nil(t, file)
+}
+
+// Where points lie upon one another their values must not.
+func TestCaptionsAreStacked(t *testing.T) {
+	captions := stack([]curve{
+		{points: plotter.XYs{{X: 1, Y: 0.2}, {X: 8, Y: 9}}},
+		{points: plotter.XYs{{X: 1, Y: 0.2}, {X: 8, Y: 1}}},
+	}, 10)
+	require.Len(t, captions, 4)
+	assert.GreaterOrEqual(t, captions[1].above, captions[0].above+9, "as high as a line")
+	assert.Equal(t, captions[2].above, captions[3].above, "far from each other")
 }

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"image/color"
+	"slices"
 	"strconv"
 
 	"gonum.org/v1/plot"
@@ -81,12 +83,11 @@ func (r *results) clonesChart() ([]byte, error) {
 func drawCurves(p *plot.Plot, curves []curve) ([]byte, error) {
 	p.Y.Label.Text = "seconds"
 	p.X.Label.TextStyle.Font = sans(11)
-	drawn := false
+	curves = slices.DeleteFunc(curves, func(c curve) bool { return len(c.points) == 0 })
+	if len(curves) == 0 {
+		return nil, nil
+	}
 	for _, c := range curves {
-		if len(c.points) == 0 {
-			continue
-		}
-		drawn = true
 		line, dots, err := plotter.NewLinePoints(c.points)
 		if err != nil {
 			return nil, err
@@ -95,23 +96,45 @@ func drawCurves(p *plot.Plot, curves []curve) ([]byte, error) {
 		dots.Color, dots.Shape, dots.Radius = c.color, draw.CircleGlyph{}, vg.Points(3)
 		p.Add(line, dots)
 		p.Legend.Add(c.name, line, dots)
-		labels := plotter.XYLabels{XYs: c.points}
-		for _, point := range c.points {
-			labels.Labels = append(labels.Labels, fmt.Sprintf("%.2f", point.Y))
-			p.Y.Max = max(p.Y.Max, point.Y*1.08) // room for the label
-		}
-		written, err := plotter.NewLabels(labels)
+	}
+	p.X.Max *= 1.05 // room for the captions
+	p.Y.Max *= 1.1
+	for _, l := range stack(curves, p.Y.Max) {
+		written, err := plotter.NewLabels(plotter.XYLabels{XYs: plotter.XYs{l.point}, Labels: []string{fmt.Sprintf("%.2f", l.point.Y)}})
 		if err != nil {
 			return nil, err
 		}
-		written.Offset = vg.Point{Y: vg.Points(5)}
-		for i := range written.TextStyle {
-			written.TextStyle[i] = text.Style{Font: sans(9), Color: c.color, XAlign: draw.XCenter, Handler: plot.DefaultTextHandler}
-		}
+		written.Offset = vg.Point{Y: l.above}
+		written.TextStyle[0] = text.Style{Font: sans(9), Color: l.color, XAlign: draw.XCenter, Handler: plot.DefaultTextHandler}
 		p.Add(written)
 	}
-	if !drawn {
-		return nil, nil
-	}
 	return render(p, curveWidth)
+}
+
+// caption is a point's value, written above it.
+type caption struct {
+	point plotter.XY
+	above vg.Length
+	color color.Color
+}
+
+// stack lays the captions of points that are above one another above one another, too. top is the greatest value of the axis.
+func stack(curves []curve, top float64) []caption {
+	const line, gap = vg.Length(10), vg.Length(5)
+	scale := chartHeight * 3 / 4 / vg.Length(top) // the rest is for the title and the axis
+	var captions []caption
+	for _, c := range curves {
+		for _, point := range c.points {
+			captions = append(captions, caption{point, gap, c.color})
+		}
+	}
+	slices.SortStableFunc(captions, func(a, b caption) int {
+		return cmp.Or(cmp.Compare(a.point.X, b.point.X), cmp.Compare(a.point.Y, b.point.Y))
+	})
+	for i := 1; i < len(captions); i++ {
+		if below := captions[i-1]; below.point.X == captions[i].point.X {
+			captions[i].above = max(gap, scale*vg.Length(below.point.Y-captions[i].point.Y)+below.above+line)
+		}
+	}
+	return captions
 }

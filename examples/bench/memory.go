@@ -57,7 +57,7 @@ func pss(rollup string) (int64, error) {
 			return kib << 10, err
 		}
 	}
-	return 0, errors.New("it has no line that begins with Pss:")
+	return 0, errors.New("no line begins with \"Pss:\"")
 }
 
 // awaitFilled returns when the runtime is done with containers, which may be some time after they have answered: their
