@@ -25,14 +25,7 @@ const (
 func firstAnswer(ctx context.Context, url string) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	c := &http.Client{
-		Timeout: answerTimeout,
-		Transport: &http.Transport{
-			DisableKeepAlives: true,
-			DialContext:       (&net.Dialer{Timeout: dialTimeout}).DialContext,
-		},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
+	c := newClient(answerTimeout)
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	for {
@@ -45,6 +38,20 @@ func firstAnswer(ctx context.Context, url string) error {
 		case <-ctx.Done():
 			return fmt.Errorf("no answer with 200: %w", errors.Join(ctx.Err(), err))
 		}
+	}
+}
+
+// oneAnswer asks once, of an app that answers already.
+func oneAnswer(ctx context.Context, url string) error { return get(ctx, newClient(startTimeout), url) }
+
+func newClient(timeout time.Duration) *http.Client {
+	return &http.Client{
+		Timeout: timeout,
+		Transport: &http.Transport{
+			DisableKeepAlives: true,
+			DialContext:       (&net.Dialer{Timeout: dialTimeout}).DialContext,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
 

@@ -22,20 +22,38 @@ import (
 )
 
 func TestParse(t *testing.T) {
-	o, err := parse([]string{"-n", "7", "-apps", "redmine", "-cpus", "1", "-podman=false"})
+	o, err := parse([]string{"-n", "7", "-few", "2", "-apps", "redmine,ballast-1g", "-cpus", "1", "-podman=false"})
 	require.NoError(t, err)
 	assert.Equal(t, 7, o.rounds)
-	assert.Equal(t, apps[:1], o.apps)
+	assert.Equal(t, 2, o.few)
+	assert.Equal(t, services[:1], o.services)
+	assert.Equal(t, []app{ballast("1g", 1024)}, o.ballasts)
 	assert.Equal(t, []int{1}, o.cpus)
 	assert.False(t, o.podman)
 
 	o, err = parse(nil)
 	require.NoError(t, err)
-	assert.GreaterOrEqual(t, o.rounds, 5) // what the tables claim
-	assert.Equal(t, apps, o.apps)
+	assert.True(t, o.full)
+	assert.GreaterOrEqual(t, o.rounds, 10) // what the tables claim
+	assert.Equal(t, services, o.services)
+	assert.Equal(t, ballasts, o.ballasts)
+	crowded, ok := o.crowded()
+	assert.True(t, ok)
+	assert.Equal(t, services[0], crowded)
+	assert.Equal(t, 3, o.versions())
+
+	o, err = parse([]string{"-suite", "quick"})
+	require.NoError(t, err)
+	assert.Equal(t, services, o.services)
+	assert.Empty(t, o.ballasts)
+	_, ok = o.crowded()
+	assert.False(t, ok)
+	assert.Equal(t, 1, o.versions())
 
 	for _, args := range [][]string{
 		{"-n", "0"},
+		{"-few", "0"},
+		{"-suite", "slow"},
 		{"-apps", "tiny"},
 		{"-cpus", "0"},
 		{"-cpus", strconv.Itoa(runtime.NumCPU() + 1)},
@@ -44,6 +62,38 @@ func TestParse(t *testing.T) {
 		_, err := parse(args)
 		assert.ErrorContains(t, err, args[0])
 	}
+}
+
+// Variants have a snapshot each, because their environments differ, and nothing else does.
+func TestVariants(t *testing.T) {
+	base := services[0]
+	list := variants(base)
+	require.Len(t, list, crowd)
+	seen := map[string]bool{}
+	for _, v := range list {
+		spec := v.spec("run", 1)
+		require.Len(t, spec.Config.Env, 1)
+		seen[spec.Config.Env[0]] = true
+		spec.Config.Env = nil
+		assert.Equal(t, base.spec("run", 1), spec)
+	}
+	assert.Len(t, seen, crowd)
+	assert.Empty(t, base.env)
+	assert.Equal(t, []string{"4096"}, []string(ballasts[3].spec("run", 1).Config.Cmd))
+}
+
+// Every round starts hot and cold, so that they can be compared within it; the rest of the series is in a few rounds.
+func TestCrowdSteps(t *testing.T) {
+	b := &bench{opts: options{rounds: 10, few: 1}}
+	paths := func(round int) (list []string) {
+		for _, s := range b.crowdSteps(t.Context(), services[0], round) {
+			assert.Equal(t, crowdApp, s.app.name)
+			list = append(list, s.path)
+		}
+		return list
+	}
+	assert.Equal(t, []string{"cold_x8", "hot_x2", "hot_x4", "hot_x8", "hot_x16", "hot_x8_apps"}, paths(0))
+	assert.Equal(t, []string{"cold_x8", "hot_x8"}, paths(1))
 }
 
 // The clock stops at the first 200, not at the first answer.
@@ -69,6 +119,19 @@ func TestFirstAnswer(t *testing.T) {
 	}))
 	defer broken.Close()
 	assert.ErrorIs(t, firstAnswer(ctx, broken.URL), context.Canceled)
+}
+
+// Memory is asked for once: a second answer would hide a wrong first one.
+func TestOneAnswer(t *testing.T) {
+	var requests atomic.Int32
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if requests.Add(1) == 1 {
+			w.WriteHeader(http.StatusInternalServerError)
+		}
+	}))
+	defer s.Close()
+	assert.ErrorContains(t, oneAnswer(t.Context(), s.URL), "500")
+	assert.NoError(t, oneAnswer(t.Context(), s.URL))
 }
 
 // Two runs at once would measure each other.

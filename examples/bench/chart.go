@@ -29,6 +29,9 @@ var bars = []struct {
 // chart draws the medians as grouped bars, in SVG.
 func (r *results) chart() ([]byte, error) {
 	groups := r.measured()
+	if len(groups) == 0 {
+		return nil, nil
+	}
 	p := newPlot("Start to first HTTP 200, median")
 	p.Y.Label.Text = "seconds"
 	var names []string
@@ -81,7 +84,14 @@ func (r *results) chart() ([]byte, error) {
 
 	groupWidth := vg.Points(width * float64(len(bars)+1))
 	p.Legend.XOffs = groupWidth * vg.Length(len(groups))
-	c := vgsvg.New(vg.Points(60)+groupWidth*vg.Length(p.X.Max-p.X.Min), 11*vg.Centimeter)
+	return render(p, vg.Points(60)+groupWidth*vg.Length(p.X.Max-p.X.Min))
+}
+
+const chartHeight = 11 * vg.Centimeter
+
+// render draws a plot of the given width, in SVG.
+func render(p *plot.Plot, width vg.Length) ([]byte, error) {
+	c := vgsvg.New(width, chartHeight)
 	p.Draw(draw.New(c))
 	var b bytes.Buffer
 	if _, err := c.WriteTo(&b); err != nil {

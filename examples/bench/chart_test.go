@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"gonum.org/v1/plot/plotter"
 )
 
 // drawing is what a test wants to know of an SVG file.
@@ -58,4 +59,35 @@ func TestChart(t *testing.T) {
 	require.NoError(t, err)
 	more := parseSVG(t, file)
 	assert.Subset(t, more.texts, []string{"redmine, 1 CPU", "redmine, 2 CPUs", "2.50"})
+}
+
+func TestMemoryChart(t *testing.T) {
+	file, err := fullResults().memoryChart()
+	require.NoError(t, err)
+	d := parseSVG(t, file)
+	assert.Subset(t, d.texts, []string{"cold", "hot, lazy", "hot, eager", "64", "1024", "MiB", "seconds", "0.90", "0.22", "0.80"})
+	file, err = sampleResults().memoryChart()
+	require.NoError(t, err)
+	assert.Nil(t, file)
+}
+
+func TestClonesChart(t *testing.T) {
+	file, err := fullResults().clonesChart()
+	require.NoError(t, err)
+	d := parseSVG(t, file)
+	assert.Subset(t, d.texts, []string{"cold", "hot, of one snapshot", "hot, of 8 snapshots", "1", "8", "containers", "12.00", "2.40", "0.25"})
+	file, err = sampleResults().clonesChart()
+	require.NoError(t, err)
+	assert.Nil(t, file)
+}
+
+// Where points lie upon one another their values must not.
+func TestCaptionsAreStacked(t *testing.T) {
+	captions := stack([]curve{
+		{points: plotter.XYs{{X: 1, Y: 0.2}, {X: 8, Y: 9}}},
+		{points: plotter.XYs{{X: 1, Y: 0.2}, {X: 8, Y: 1}}},
+	}, 10)
+	require.Len(t, captions, 4)
+	assert.GreaterOrEqual(t, captions[1].above, captions[0].above+9, "as high as a line")
+	assert.Equal(t, captions[2].above, captions[3].above, "far from each other")
 }

@@ -1,5 +1,6 @@
 // Command bench measures how long a container takes from the request to start it until it answers its first HTTP
-// request with 200: booted cold, restored from a snapshot with a warm and with an empty cache, and restored by Podman.
+// request with 200: booted cold, restored from a snapshot with a warm and with an empty cache, and restored by Podman;
+// one at a time and many at once, over the size of an app's memory, and what publishing a snapshot takes.
 // It runs where Docker and CRIU are, uses the product's own packages, and removes all that it made.
 package main
 
@@ -13,6 +14,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -39,10 +41,13 @@ func main() {
 
 // options say what to measure.
 type options struct {
-	rounds int
-	apps   []app
-	cpus   []int
-	podman bool
+	full     bool // measure everything, not just what the demo shows
+	rounds   int
+	few      int // rounds of what takes long
+	services []app
+	ballasts []app
+	cpus     []int
+	podman   bool
 
 	publish string // checkout to put the last results into, instead of measuring
 	store   string // address; a prefix of its own below it is used and emptied
@@ -53,8 +58,10 @@ type options struct {
 func parse(args []string) (options, error) {
 	var o options
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	flags.IntVar(&o.rounds, "n", 5, "rounds; every path of every app is started once a round")
-	names := flags.String("apps", "redmine,fat-app", "apps to measure, beside the floor")
+	suite := flags.String("suite", "full", "quick: hot and cold, and the peers; full: also publishing, lazy and eager memory, ballast, and many starts at once")
+	flags.IntVar(&o.rounds, "n", 10, "rounds; every path of every app is started once a round")
+	flags.IntVar(&o.few, "few", 3, "rounds, of these, in which the biggest apps and crowds are started too, and versions that are published")
+	names := flags.String("apps", "", "apps to measure, beside the floor (default: all of the suite)")
 	cpus := flags.String("cpus", defaultCPUs(), "numbers of CPUs to confine the engine and the apps to")
 	flags.BoolVar(&o.podman, "podman", true, "measure Podman's restore as well")
 	flags.StringVar(&o.store, "store", "gs://snapshots/bench", "store for the snapshots; what the benchmark puts there it removes")
@@ -67,12 +74,15 @@ func parse(args []string) (options, error) {
 	if o.rounds < 1 {
 		return o, fmt.Errorf("-n %d: want 1 round or more", o.rounds)
 	}
-	for name := range strings.SplitSeq(*names, ",") {
-		a, err := appByName(name)
-		if err != nil {
-			return o, err
-		}
-		o.apps = append(o.apps, a)
+	if o.few < 1 {
+		return o, fmt.Errorf("-few %d: want 1 round or more", o.few)
+	}
+	if *suite != "quick" && *suite != "full" {
+		return o, fmt.Errorf("-suite %s: want quick or full", *suite)
+	}
+	o.full = *suite == "full"
+	if err := o.choose(*names); err != nil {
+		return o, err
 	}
 	for s := range strings.SplitSeq(*cpus, ",") {
 		n, err := strconv.Atoi(s)
@@ -82,6 +92,47 @@ func parse(args []string) (options, error) {
 		o.cpus = append(o.cpus, n)
 	}
 	return o, nil
+}
+
+// choose takes the named apps, or all of the suite.
+func (o *options) choose(names string) error {
+	if names == "" {
+		o.services = services
+		if o.full {
+			o.ballasts = ballasts
+		}
+		return nil
+	}
+	for name := range strings.SplitSeq(names, ",") {
+		a, err := appByName(name)
+		if err != nil {
+			return err
+		}
+		if isService(name) {
+			o.services = append(o.services, a)
+		} else {
+			o.ballasts = append(o.ballasts, a)
+		}
+	}
+	return nil
+}
+
+// crowded is the app that is started many times at once, if there is one in this run.
+func (o *options) crowded() (a app, ok bool) {
+	i := slices.IndexFunc(o.services, func(a app) bool { return a.name == crowdApp })
+	if !o.full || i < 0 {
+		return app{}, false
+	}
+	return o.services[i], true
+}
+
+// versions is how many snapshots of a service are published: where that is measured, one that finds the store empty and
+// others that do not.
+func (o *options) versions() int {
+	if o.full {
+		return max(o.few, 2)
+	}
+	return 1
 }
 
 // defaultCPUs are 1 and 2, the second of which not every machine has.
@@ -114,10 +165,7 @@ func run(ctx context.Context, opts options) (err error) {
 
 	b := &bench{eng: eng, store: s, work: work.path, opts: opts}
 	defer func() { err = errors.Join(err, b.close(ctx)) }()
-	if err := b.prepare(ctx); err != nil {
-		return err
-	}
-	if err := b.measure(ctx); err != nil {
+	if err := b.run(ctx); err != nil {
 		return err
 	}
 	r, err := b.report(ctx)

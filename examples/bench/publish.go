@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,14 +17,14 @@ const (
 	demoSection   = "demo"  // in the README
 )
 
-// publish copies the results of the last runs into the documentation: the page and the chart into docs, the page's first
-// table and what the demo found into the README. Nobody copies figures by hand.
+// publish copies the results of the last runs into the documentation: the page and the charts into docs, the page's table
+// of starts and what the demo found into the README. Nobody copies figures by hand.
 func publish(results, checkout string) error {
 	contents := map[string][]byte{}
-	for _, name := range []string{"bench.md", "bench.svg", "demo.txt"} {
+	for _, name := range append(slices.Sorted(maps.Keys(pictures)), "bench.md", "demo.txt") {
 		content, err := os.ReadFile(filepath.Join(results, name))
 		if err != nil {
-			return fmt.Errorf("results to publish (run make demo first): %w", err)
+			return fmt.Errorf("results to publish (run make demo, then make bench, first): %w", err)
 		}
 		contents[name] = content
 	}
@@ -43,11 +44,11 @@ func publish(results, checkout string) error {
 		}
 		readme = slices.Concat(before, content, after)
 	}
-	for name, content := range map[string][]byte{
-		"README.md":          readme,
-		"docs/benchmarks.md": contents["bench.md"],
-		"docs/bench.svg":     contents["bench.svg"],
-	} {
+	published := map[string][]byte{"README.md": readme, "docs/benchmarks.md": contents["bench.md"]}
+	for name := range pictures {
+		published[filepath.Join("docs", name)] = contents[name]
+	}
+	for name, content := range published {
 		if err := renameio.WriteFile(filepath.Join(checkout, name), content, 0o644); err != nil {
 			return fmt.Errorf("publish results: %w", err)
 		}

@@ -31,15 +31,19 @@ func TestPublish(t *testing.T) {
 	write(t, filepath.Join(checkout, "docs/benchmarks.md"), "old")
 	write(t, readme, page("old\n", ""))
 
-	r := sampleResults()
-	require.NoError(t, r.write(out))
-	assert.ErrorContains(t, publish(out, checkout), "run make demo first")
+	require.NoError(t, sampleResults().write(out))
 	write(t, filepath.Join(out, "demo.txt"), "all is well\n")
+	assert.ErrorContains(t, publish(out, checkout), "then make bench", "the demo measures too little")
+	assert.Equal(t, "old", read(t, filepath.Join(checkout, "docs/benchmarks.md")))
+	r := fullResults()
+	require.NoError(t, r.write(out))
 	for range 2 {
 		require.NoError(t, publish(out, checkout))
 		assert.Equal(t, page("```\nall is well\n```\n", r.starts().RenderMarkdown()+"\n"), read(t, readme))
 		assert.Equal(t, read(t, filepath.Join(out, "bench.md")), read(t, filepath.Join(checkout, "docs/benchmarks.md")))
-		assert.Equal(t, read(t, filepath.Join(out, "bench.svg")), read(t, filepath.Join(checkout, "docs/bench.svg")))
+		for name := range pictures {
+			assert.Equal(t, read(t, filepath.Join(out, name)), read(t, filepath.Join(checkout, "docs", name)))
+		}
 	}
 
 	write(t, readme, "# Name\n<!-- table: end -->\n<!-- table: begin -->\n")

@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"text/template"
 
@@ -80,14 +81,127 @@ func (r *results) peers() table.Writer {
 	return t
 }
 
-func (r *results) sizeTable() table.Writer {
-	t := newTable(1, "app", "memory image", "snapshot", "Podman's export", "tar.gz")
-	seen := ""
+// memoryTable compares the ways in which memory comes back, by how much of it an app has.
+func (r *results) memoryTable() table.Writer {
+	t := newTable(2, "app", "CPUs", "RSS", "cold", "hot, lazy", "hot, eager", "eager ÷ lazy", "cold ÷ lazy")
+	add := func(m series) {
+		t.AppendRow(table.Row{
+			m.app, m.cpus, megabytes(r.rss[series{m.app, m.cpus, pathCold}]),
+			r.seconds(m, pathCold), r.seconds(m, pathLazy), r.seconds(m, pathEager),
+			r.ratio(m, pathEager, m, pathLazy), r.ratio(m, pathCold, m, pathLazy),
+		})
+	}
 	for _, m := range r.measured() {
-		if m.app != seen {
-			t.AppendRow(table.Row{m.app, r.size(m.app, sizeMemory), r.size(m.app, sizeSnapshot), r.size(m.app, sizePodman), r.size(m.app, sizeTarGzip)})
+		if _, ok := r.median(m.app, m.cpus, pathLazy); ok {
+			add(m)
 		}
-		seen = m.app
+	}
+	for _, a := range ballasts {
+		if _, ok := r.median(a.name, r.allCPUs(), pathLazy); ok {
+			add(series{app: a.name, cpus: r.allCPUs()})
+		}
+	}
+	return t
+}
+
+// crowdTable is about many starts at once.
+func (r *results) crowdTable() table.Writer {
+	t := newTable(2, "app", "started at once", "containers", "last answer", "÷ as many cold boots", "memory of each, at the last answer", "memory of each, when filled")
+	m := series{app: crowdApp, cpus: r.allCPUs()}
+	add := func(what, path string, n int) {
+		if _, ok := r.median(m.app, m.cpus, path); !ok {
+			return
+		}
+		answered, filled := absent, absent
+		for _, taken := range r.Memory {
+			if taken.App == m.app && taken.Path == path {
+				answered, filled = megabytes(taken.Answered), megabytes(taken.Filled)
+			}
+		}
+		compared := absent
+		if n == crowd {
+			compared = r.ratio(m, path, m, crowdPath(pathCold, crowd))
+		}
+		t.AppendRow(table.Row{m.app, what, n, r.seconds(m, path), compared, answered, filled})
+	}
+	add("cold boots", crowdPath(pathCold, crowd), crowd)
+	for _, n := range crowds {
+		add("clones of one snapshot", crowdPath("hot", n), n)
+	}
+	add(fmt.Sprintf("clones of %d snapshots", crowd), pathApps, crowd)
+	return t
+}
+
+// publicationTable says what publishing takes, and what a further version of the same snapshot adds to the store.
+func (r *results) publicationTable() table.Writer {
+	t := newTable(1, "app", "n", "ready → published", "of that frozen", "new in the store", "with a further version", "further ÷ first")
+	for _, a := range services {
+		var published, paused, shares []float64
+		var first int64
+		var further []int64
+		for _, v := range r.Versions {
+			if v.App != a.name {
+				continue
+			}
+			published, paused = append(published, v.Published), append(paused, v.Paused)
+			if v.Version == 1 {
+				first = v.Fresh
+				continue
+			}
+			further, shares = append(further, v.Fresh), append(shares, float64(v.Fresh)/float64(first))
+		}
+		if len(further) == 0 {
+			continue
+		}
+		t.AppendRow(table.Row{
+			a.name, len(published), spreadOf(published).format(" s"), spreadOf(paused).format(" s"),
+			megabytes(first), megabytes(median(further)), spreadOf(shares).format("×"),
+		})
+	}
+	return t
+}
+
+// targetTable holds the run against what the project sets out to reach.
+func (r *results) targetTable() table.Writer {
+	t := newTable(2, "app", "ratio", "CPUs", "measured", "must", "", "goal", "")
+	for _, v := range r.Targets {
+		sign := "≤"
+		if v.AtLeast {
+			sign = "≥"
+		}
+		cpus := absent
+		if v.CPUs > 0 {
+			cpus = strconv.Itoa(v.CPUs)
+		}
+		bound := func(n float64) string { return fmt.Sprintf("%s %.2f", sign, n) }
+		t.AppendRow(table.Row{
+			v.App, v.Claim, cpus, spread{v.Value, v.Min, v.Max}.format(""),
+			bound(v.Must), metOrMissed(v.MustMet), bound(v.Goal), metOrMissed(v.GoalMet),
+		})
+	}
+	return t
+}
+
+func metOrMissed(met bool) string {
+	if met {
+		return "met"
+	}
+	return "missed"
+}
+
+func (r *results) sizeTable() table.Writer {
+	t := newTable(1, "app", "memory image", "snapshot", "Podman's export", "snapshot ÷ export", "tar.gz")
+	for _, a := range slices.Concat(services, ballasts) {
+		if _, ok := r.bytes(a.name, sizeSnapshot); !ok {
+			continue
+		}
+		compared := absent
+		if ratio, ok := r.sizeRatio(a.name, sizeSnapshot, sizePodman); ok {
+			compared = fmt.Sprintf("%.2f×", ratio)
+		}
+		t.AppendRow(table.Row{
+			a.name, r.size(a.name, sizeMemory), r.size(a.name, sizeSnapshot), r.size(a.name, sizePodman), compared, r.size(a.name, sizeTarGzip),
+		})
 	}
 	return t
 }
@@ -105,28 +219,49 @@ func (r *results) spread() table.Writer {
 
 // print writes what a reader at a terminal wants to see.
 func (r *results) print(w io.Writer) error {
-	_, err := fmt.Fprintf(w, "\nStart to first HTTP 200, medians. 2019: the experiment that this project grew from.\n%s\n\nPeers, in the same run.\n%s\n\nSizes.\n%s\n",
-		r.starts().Render(), r.peers().Render(), r.sizeTable().Render())
-	return err
+	for _, part := range []struct {
+		title string
+		table table.Writer
+	}{
+		{"Start to first HTTP 200, medians; ratios are medians over the rounds, with the least and the greatest.\n2019: the experiment that this project grew from.", r.starts()},
+		{"Peers, in the same run.", r.peers()},
+		{"Sizes.", r.sizeTable()},
+		{"Lazy and eager memory, by how much of it an app has.", r.memoryTable()},
+		{"Many at once.", r.crowdTable()},
+		{"Publishing.", r.publicationTable()},
+		{"Must and goal.", r.targetTable()},
+	} {
+		if part.table.Length() == 0 {
+			continue
+		}
+		if _, err := fmt.Fprintf(w, "\n%s\n%s\n", part.title, part.table.Render()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 //go:embed page.md.tmpl
 var pageTemplate string
 
-// page is the whole report in Markdown.
+// page is the whole report in Markdown. What was not measured has no section.
 func (r *results) page() ([]byte, error) {
 	t, err := template.New("page").Parse(pageTemplate)
 	if err != nil {
 		return nil, err
 	}
+	sections := map[string]any{"Machine": r.machine}
+	for name, part := range map[string]table.Writer{
+		"Starts": r.starts(), "Peers": r.peers(), "Sizes": r.sizeTable(), "Memory": r.memoryTable(), "Crowds": r.crowdTable(),
+		"Publications": r.publicationTable(), "Targets": r.targetTable(), "Spread": r.spread(),
+	} {
+		sections[name] = ""
+		if part.Length() > 0 {
+			sections[name] = part.RenderMarkdown()
+		}
+	}
 	var b bytes.Buffer
-	err = t.Execute(&b, map[string]any{
-		"Machine": r.machine,
-		"Starts":  r.starts().RenderMarkdown(),
-		"Peers":   r.peers().RenderMarkdown(),
-		"Sizes":   r.sizeTable().RenderMarkdown(),
-		"Spread":  r.spread().RenderMarkdown(),
-	})
+	err = t.Execute(&b, sections)
 	return b.Bytes(), err
 }
 
@@ -157,12 +292,19 @@ func (r *results) seconds(m series, path string) string {
 }
 
 func (r *results) ratio(m series, path string, n series, by string) string {
-	x, ok := r.median(m.app, m.cpus, path)
-	y, ok2 := r.median(n.app, n.cpus, by)
-	if !ok || !ok2 {
+	s, ok := r.ratios(series{m.app, m.cpus, path}, series{n.app, n.cpus, by})
+	if !ok {
 		return absent
 	}
-	return fmt.Sprintf("%.2f×", x/y)
+	return s.format("×")
+}
+
+// format writes a spread with its unit, or one value if there is no more.
+func (s spread) format(unit string) string {
+	if s.min == s.max {
+		return fmt.Sprintf("%.2f%s", s.median, unit)
+	}
+	return fmt.Sprintf("%.2f%s (%.2f–%.2f)", s.median, unit, s.min, s.max)
 }
 
 func (r *results) size(app, path string) string {

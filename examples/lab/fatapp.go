@@ -48,7 +48,7 @@ func fatAppImage() image {
 	}
 	return image{
 		Name:   "fat-app",
-		Recipe: []any{r.keyed(), standardFatApp, embeddedFiles(), 1},
+		Recipe: []any{r.keyed(), standardFatApp, contents(fatAppFiles), 1},
 		Config: imageConfig{
 			Cmd: []string{"puma", "-e", "production", "-b", "tcp://0.0.0.0:3000", "config.ru"},
 			Env: []string{
@@ -71,14 +71,14 @@ func fatAppImage() image {
 const debianGemPath = "/var/lib/gems/3.1.0:/usr/share/rubygems-integration/all:/usr/share/rubygems-integration/3.1.0:" +
 	"/usr/lib/x86_64-linux-gnu/rubygems-integration/3.1.0:/usr/lib/ruby/gems/3.1.0:/usr/lib/x86_64-linux-gnu/ruby/gems/3.1.0"
 
-// embeddedFiles are the hand-written files, by path, for the image's key.
-func embeddedFiles() map[string]string {
+// contents returns embedded files by path, for an image's key.
+func contents(embedded embed.FS) map[string]string {
 	files := map[string]string{}
-	err := fs.WalkDir(fatAppFiles, "fatapp", func(path string, d fs.DirEntry, err error) error {
+	err := fs.WalkDir(embedded, ".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
-		b, err := fs.ReadFile(fatAppFiles, path)
+		b, err := embedded.ReadFile(path)
 		files[path] = string(b)
 		return err
 	})

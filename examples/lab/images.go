@@ -37,7 +37,9 @@ type imageConfig struct {
 	StopSignal   string              `json:"StopSignal,omitempty"`
 }
 
-func images() []image { return []image{tinyImage(), pauseImage(), redmineImage(), fatAppImage()} }
+func images() []image {
+	return []image{tinyImage(), pauseImage(), ballastImage(), redmineImage(), fatAppImage()}
+}
 
 func imageNames() []string {
 	var names []string
