@@ -67,7 +67,7 @@ func (c container) superviseUntilHook(inv invocation, ready *os.File) error {
 	if err != nil {
 		return s.fail(err)
 	}
-	s.timeline.done("fork")
+	s.timeline.done(StepFork)
 	if err := json.NewEncoder(ready).Encode(readyMessage{Pid: hook.Pid}); err != nil {
 		return s.fail(err) // create is gone: nobody will ever start this
 	}
@@ -149,6 +149,7 @@ func (s *supervision) startRestore(inv invocation, req Request) error {
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start runc restore: %w", err)
 	}
+	s.timeline.done("supervisor")
 	s.runc = cmd
 	go func() {
 		s.runcErr = cmd.Wait()
