@@ -49,6 +49,8 @@ func TestWrongUsage(t *testing.T) {
 		{start("--policy", "maybe"), []string{"--policy", `"maybe"`, "never, if_present or always"}},
 		{start("--timeout", "-1s"), []string{"--timeout -1s", "above 0"}},
 		{start("--policy", "never", "--ref", "0123"), []string{"--ref 0123", "another policy"}},
+		{start("--timeline=start.png"), []string{"--timeline", `"start.png"`, ".svg, .html or .json"}},
+		{start("--until", "login"), []string{"--until", `"login"`, "http://:PORT/PATH"}},
 		{start("-p", "80:http"), []string{"--publish", "80:http"}},
 		{start("--restart", "sometimes"), []string{"--restart", "sometimes"}},
 		{start("--memory", "lots"), []string{"--memory", `"lots"`}},
