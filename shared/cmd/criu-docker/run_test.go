@@ -53,8 +53,8 @@ func TestRunFromSnapshot(t *testing.T) {
 func TestRunTimeline(t *testing.T) {
 	p := newProgram(t)
 	p.ok(p.buildArgs()...)
-	run := func(policy, file string) []timeline.Span {
-		args := p.runArgs(tinyImage, "--json", "--policy", policy, "--until", "http://:80/", "--timeline="+p.path(file))
+	run := func(policy, file string, flags ...string) []timeline.Span {
+		args := append(p.runArgs(tinyImage, "--json", "--policy", policy, "--until", "http://:80/", "--timeline="+p.path(file)), flags...)
 		started := documents[startedResult](t, p.ok(args...))
 		require.Len(t, started, 1)
 		return started[0].Timeline
@@ -80,6 +80,10 @@ func TestRunTimeline(t *testing.T) {
 	var written []timeline.Span
 	require.NoError(t, json.Unmarshal(file, &written))
 	require.Equal(t, spans, written)
+
+	spans = run("if_present", "fallback.svg", "-e", "MODE=other")
+	requireWhole(t, spans, timeline.Own, timeline.Engine, timeline.App)
+	require.True(t, slices.ContainsFunc(spans, func(s timeline.Span) bool { return s.Name == "attempt to restore" }))
 
 	o := p.call(p.runArgs(tinyImage, "--until", "http://:80/", "--timeline="+p.path("page.html"))...)
 	require.Zero(t, o.code, o.stderr)

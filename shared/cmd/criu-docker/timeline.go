@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -33,8 +34,16 @@ func (f *timelineFlag) Set(text string) error {
 	if text != onTerminal && timelineFormats[filepath.Ext(text)] == nil {
 		return errors.New("want a name that ends in .svg, .html or .json, or no file for a table")
 	}
+	if dir := filepath.Dir(text); !isDirectory(dir) { // better now than when the container runs
+		return fmt.Errorf("there is no directory %s: make it, or name a file elsewhere", dir)
+	}
 	*f = timelineFlag(text)
 	return nil
+}
+
+func isDirectory(name string) bool {
+	info, err := os.Stat(name)
+	return err == nil && info.IsDir()
 }
 
 var timelineFormats = map[string]func(w io.Writer, title string, spans []timeline.Span) error{
@@ -48,7 +57,7 @@ func untilAnswer(ctx context.Context, eng *engine.Engine, id string, probe build
 	end := t.Begin(timeline.App, "first answer")
 	if err := probe.Wait(ctx, eng, id); err != nil {
 		end("none to " + text)
-		return fmt.Errorf("--until %q: container %.12s runs: %w", text, id, err)
+		return fmt.Errorf("--until %q: container %.12s was started: %w", text, id, err)
 	}
 	end(text)
 	return nil

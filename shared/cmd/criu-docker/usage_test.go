@@ -50,6 +50,7 @@ func TestWrongUsage(t *testing.T) {
 		{start("--timeout", "-1s"), []string{"--timeout -1s", "above 0"}},
 		{start("--policy", "never", "--ref", "0123"), []string{"--ref 0123", "another policy"}},
 		{start("--timeline=start.png"), []string{"--timeline", `"start.png"`, ".svg, .html or .json"}},
+		{start("--timeline=/no/such/start.svg"), []string{"--timeline", `"/no/such/start.svg"`, "no directory /no/such"}},
 		{start("--until", "login"), []string{"--until", `"login"`, "http://:PORT/PATH"}},
 		{start("-p", "80:http"), []string{"--publish", "80:http"}},
 		{start("--restart", "sometimes"), []string{"--restart", "sometimes"}},
