@@ -56,7 +56,7 @@ type Options struct {
 	Timeout time.Duration // 0 means DefaultTimeout
 	// OnEvent, if set, is told of every step and of the reason for a cold boot, in sentences fit for users; it must not block.
 	OnEvent func(Event)
-	// Timeline, if set, collects what the steps consist of, down to the phases of CRIU.
+	// Timeline, if set, collects what the steps consist of. Trace adds what others did meanwhile.
 	Timeline *timeline.Recorder
 }
 

@@ -168,7 +168,6 @@ func (s *start) restore(ctx context.Context) (_ *Result, err error) {
 		return nil, err
 	}
 	done("")
-	s.trace(id, report)
 	return &Result{ContainerID: id, Start: Hot, Ref: entry.Name, Steps: s.steps, Report: report}, nil
 }
 

@@ -18,19 +18,20 @@ const (
 // noise is how far the clocks of a process, one for times and one for durations, are apart at most.
 const noise = 100 * time.Microsecond
 
-// trace adds to the timeline what others did while the engine started the container.
-func (s *start) trace(id string, report ociruntime.Report) {
-	if s.opts.Timeline == nil || len(report.Steps) == 0 {
+// Trace adds to the timeline of a start what others did while the engine started the container: the runtime, CRIU, and the
+// engine itself. It reads CRIU's log, which takes milliseconds; so Run does not. What can't be read is left out.
+func Trace(t *timeline.Recorder, r *Result) {
+	if t == nil || len(r.Report.Steps) == 0 {
 		return
 	}
-	s.opts.Timeline.Add(runtimeSpans(report.Steps)...)
-	s.opts.Timeline.Add(engineSpans(s.opts.Timeline.Spans(), report.Steps)...)
-	log, err := runDir.RestoreLog(id)
+	t.Add(engineSpans(t.Spans(), r.Report.Steps)...)
+	t.Add(runtimeSpans(r.Report.Steps)...)
+	log, err := runDir.RestoreLog(r.ContainerID)
 	if err != nil {
-		return // the container runs; what can't be told of its start is not worth its end
+		return
 	}
 	defer log.Close()
-	s.opts.Timeline.Add(criuSpans(criu.RestorePhases(log), report.Steps)...)
+	t.Add(criuSpans(criu.RestorePhases(log), r.Report.Steps)...)
 }
 
 // runtimeSpans are the runtime's steps, and between them the starts of its processes, of which it knows nothing.

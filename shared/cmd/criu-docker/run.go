@@ -212,6 +212,7 @@ func (a *app) started(ctx context.Context, eng *engine.Engine, f runFlags, targe
 	if f.until != "" {
 		err = untilAnswer(ctx, eng, r.ContainerID, f.probe, f.until, t)
 	}
+	restore.Trace(t, r)
 	spans := t.Spans()
 	if a.json {
 		err = errors.Join(err, a.printJSON(newStartedResult(r, spans)))
