@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -63,9 +62,6 @@ type Report struct {
 	Error string `json:"error,omitempty"`
 }
 
-// StepFork is the step that ends when CRIU has forked the clone's first task, the phase criu.PhaseForked of its log.
-const StepFork = "fork"
-
 // Step is a timed part of a start.
 type Step struct {
 	Name    string        `json:"name"`
@@ -117,11 +113,6 @@ func (d RunDir) ReadReport(containerID string) (Report, error) {
 		return Report{}, nil
 	}
 	return r, err
-}
-
-// RestoreLog opens CRIU's log of a container's last restore; fs.ErrNotExist if there was none.
-func (d RunDir) RestoreLog(containerID string) (io.ReadCloser, error) {
-	return os.Open(filepath.Join(d.stateDir(containerID), workName, restoreLog))
 }
 
 // Forget removes a container's request, report and logs. The container must be gone, or it becomes an ordinary one. The
