@@ -63,7 +63,7 @@ func (d *Driver) StartTask(cfg *drivers.TaskConfig) (*drivers.TaskHandle, *drive
 		return nil, nil, err
 	}
 
-	prepared := restore.Event{Step: "prepare", Elapsed: time.Since(began)}
+	prepared := restore.Event{Step: "prepare", Start: began, Elapsed: time.Since(began)}
 
 	res, err := d.run(eng, cfg, req.spec, plan)
 	if err != nil {

@@ -21,7 +21,7 @@ const DefaultDir = "/var/lib/criu-docker/build"
 // Sentinels that callers branch on.
 var (
 	ErrImageMoved = errors.New("the image's name stands for another image now")
-	ErrNotReady   = errors.New("the donor did not become ready")
+	ErrNotReady   = errors.New("the container did not become ready")
 )
 
 // Options say what to build.

@@ -140,14 +140,18 @@ func (d *donor) checkpoint(ctx context.Context) error {
 	return d.eng.WaitStopped(ctx, d.id)
 }
 
-// address returns where the host reaches the donor, and notes its hostname; "" if it has no network. A donor that has
-// ended already is ErrNotReady.
+// address returns where the host reaches the donor, and notes its hostname.
 func (d *donor) address(ctx context.Context) (string, error) {
 	c, err := d.eng.Client.ContainerInspect(ctx, d.id)
 	if err != nil {
 		return "", err
 	}
 	d.hostname = c.Config.Hostname
+	return address(c)
+}
+
+// address returns where the host reaches a container; "" if it has no network. One that has ended already is ErrNotReady.
+func address(c container.InspectResponse) (string, error) {
 	if !c.State.Running {
 		return "", fmt.Errorf("%w: it ended with exit code %d", ErrNotReady, c.State.ExitCode)
 	}

@@ -23,21 +23,37 @@ const (
 	defaultTimeout  = 5 * time.Minute
 	// attemptTimeout bounds one attempt of a probe, and one warm-up request.
 	attemptTimeout = 30 * time.Second
-	// longestLine is how much of the donor's output a log probe looks at as one line.
+	// longestLine is how much of a container's output a log probe looks at as one line.
 	longestLine = 1 << 20
 )
 
 // errOutputEnded means that no line of output matched, and that there will be no more.
 var errOutputEnded = fmt.Errorf("%w: its output ended", ErrNotReady)
 
-// wait returns when the donor is ready; ErrNotReady when its time is over or it has ended.
+// Wait returns when a running container is ready; ErrNotReady when its time is over or it has ended.
+func (p Probe) Wait(ctx context.Context, eng *engine.Engine, id string) error {
+	if err := p.validate(); err != nil {
+		return err
+	}
+	c, err := eng.Client.ContainerInspect(ctx, id)
+	if err != nil {
+		return fmt.Errorf("ready: %w", err)
+	}
+	addr, err := address(c)
+	if err != nil {
+		return err
+	}
+	return p.wait(ctx, eng, id, addr)
+}
+
+// wait returns when the container is ready; ErrNotReady when its time is over or it has ended.
 func (p Probe) wait(ctx context.Context, eng *engine.Engine, id, addr string) error {
 	timeout := p.Timeout
 	if timeout == 0 {
 		timeout = defaultTimeout
 	}
 	if addr == "" && (p.Type == ProbeHTTP || p.Type == ProbeTCP) {
-		return fmt.Errorf("ready: the donor has no network, so that %s cannot reach it: use an exec or log probe", p.Type)
+		return fmt.Errorf("ready: the container has no network, so that %s cannot reach it: use an exec or log probe", p.Type)
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("%w within %s", ErrNotReady, timeout))
 	defer cancel()
@@ -52,7 +68,7 @@ func (p Probe) wait(ctx context.Context, eng *engine.Engine, id, addr string) er
 		<-polled
 	}()
 
-	// Either the probe succeeds or the donor ends; whichever is first.
+	// Either the probe succeeds or the container ends; whichever is first.
 	exited, failed := eng.Client.ContainerWait(ctx, id, container.WaitConditionNotRunning)
 	for answered := polled; ; {
 		select {
@@ -60,7 +76,7 @@ func (p Probe) wait(ctx context.Context, eng *engine.Engine, id, addr string) er
 			if !errors.Is(pollErr, errOutputEnded) {
 				return pollErr
 			}
-			answered = nil // the donor ends as well, and its exit code says more
+			answered = nil // the container ends as well, and its exit code says more
 		case status := <-exited:
 			return fmt.Errorf("%w: it ended with exit code %d", ErrNotReady, status.StatusCode)
 		case err := <-failed:
@@ -69,7 +85,7 @@ func (p Probe) wait(ctx context.Context, eng *engine.Engine, id, addr string) er
 			if pollErr == nil || errors.Is(pollErr, ErrNotReady) {
 				return pollErr
 			}
-			return fmt.Errorf("wait for the donor: %w", err)
+			return fmt.Errorf("wait for the container: %w", err)
 		}
 	}
 }
@@ -120,7 +136,7 @@ func (p Probe) attempt(ctx context.Context, eng *engine.Engine, id, addr string)
 	}
 }
 
-// follow reads the donor's output until a line matches.
+// follow reads the container's output until a line matches.
 func (p Probe) follow(ctx context.Context, eng *engine.Engine, id string) error {
 	pattern, err := regexp.Compile(p.Pattern)
 	if err != nil {
@@ -142,7 +158,7 @@ func (p Probe) follow(ctx context.Context, eng *engine.Engine, id string) error 
 	case ctx.Err() != nil:
 		return fmt.Errorf("%w: no line of output matched %q", context.Cause(ctx), p.Pattern)
 	case err != nil:
-		return fmt.Errorf("ready: the donor's output: %w", err)
+		return fmt.Errorf("ready: the container's output: %w", err)
 	default:
 		return fmt.Errorf("%w: no line matched %q", errOutputEnded, p.Pattern)
 	}

@@ -33,6 +33,7 @@ func (c container) createClone(inv invocation, req Request) (err error) {
 	if err := c.reset(); err != nil {
 		return err
 	}
+	t.done("create")
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, c.removeNetns())
@@ -50,6 +51,7 @@ func (c container) createClone(inv invocation, req Request) (err error) {
 	if err := c.givePath(b); err != nil {
 		return err
 	}
+	t.done("network namespace")
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -145,7 +147,11 @@ type timeline struct {
 	last  time.Time
 }
 
-func newTimeline() *timeline { return &timeline{last: time.Now()} }
+// began is when this process did, as near as it can tell.
+var began = time.Now()
+
+// newTimeline begins with the process: what it does before its first step takes time as well.
+func newTimeline() *timeline { return &timeline{last: began} }
 
 func (t *timeline) done(name string) {
 	now := time.Now()

@@ -189,6 +189,7 @@ func (s *supervision) startRestore(inv invocation) error {
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start runc restore: %w", err)
 	}
+	s.timeline.done("supervisor")
 	s.runc = cmd
 	go func() {
 		s.runcErr = cmd.Wait()
@@ -202,7 +203,7 @@ func (s *supervision) awaitFork(ctx context.Context) error {
 	for {
 		select {
 		case pid := <-s.forked:
-			s.timeline.done("fork")
+			s.timeline.done(StepFork)
 			fd, err := unix.PidfdOpen(pid, 0)
 			if err != nil {
 				return fmt.Errorf("first task %d: %w", pid, err)

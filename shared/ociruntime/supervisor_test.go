@@ -142,10 +142,14 @@ func TestStartReleasesTheClone(t *testing.T) {
 	report, err := r.run.ReadReport(r.id)
 	require.NoError(t, err)
 	var steps []string
-	for _, s := range report.Steps {
+	for i, s := range report.Steps {
 		steps = append(steps, s.Name)
+		if i > 0 {
+			before := report.Steps[i-1]
+			require.WithinDuration(t, before.Start.Add(before.Elapsed), s.Start, time.Millisecond, "no time is unaccounted for")
+		}
 	}
-	require.Equal(t, []string{"fork", "restore", "network", "resume"}, steps)
+	require.Equal(t, []string{"supervisor", StepFork, "restore", "network", "resume"}, steps)
 	require.ErrorContains(t, r.startClone(), "not waiting to be started")
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/criu-docker/criu-docker/shared/engine"
 	"github.com/criu-docker/criu-docker/shared/ociruntime"
 	"github.com/criu-docker/criu-docker/shared/store"
+	"github.com/criu-docker/criu-docker/shared/timeline"
 )
 
 // Policy says what to do about snapshots.
@@ -55,12 +56,15 @@ type Options struct {
 	Timeout time.Duration // 0 means DefaultTimeout
 	// OnEvent, if set, is told of every step and of the reason for a cold boot, in sentences fit for users; it must not block.
 	OnEvent func(Event)
+	// Timeline, if set, collects what the steps consist of. Trace adds what others did meanwhile.
+	Timeline *timeline.Recorder
 }
 
 // Event is one step of a start.
 type Event struct {
 	Step    string // "resolve", "fetch", "create", "restore", "cold boot"
 	Message string
+	Start   time.Time
 	Elapsed time.Duration
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/criu-docker/criu-docker/shared/ociruntime"
 	"github.com/criu-docker/criu-docker/shared/snapshot"
 	"github.com/criu-docker/criu-docker/shared/store"
+	"github.com/criu-docker/criu-docker/shared/timeline"
 )
 
 const runDir = ociruntime.RunDir(ociruntime.DefaultRunDir)
@@ -31,18 +32,22 @@ func Run(ctx context.Context, eng *engine.Engine, opts Options) (*Result, error)
 	if err := opts.validate(); err != nil {
 		return nil, err
 	}
+	done := opts.Timeline.Begin(timeline.Engine, "image")
 	img, err := eng.EnsureImage(ctx, opts.Spec.Config.Image, engine.PullOptions{})
 	if err != nil {
 		return nil, err
 	}
+	done("")
 	s := &start{eng: eng, opts: opts, img: img}
 	if opts.Policy == PolicyNever {
 		return s.cold(ctx, "the policy is never")
 	}
+	abandon := opts.Timeline.Begin(timeline.Own, "attempt to restore")
 	result, err := s.hot(ctx)
 	if err == nil {
 		return result, nil
 	}
+	abandon("failed")
 	if opts.Policy == PolicyAlways || ctx.Err() != nil {
 		return nil, fmt.Errorf("start from a snapshot: %w", err)
 	}
@@ -60,13 +65,17 @@ type start struct {
 
 func (s *start) cold(ctx context.Context, reason string) (*Result, error) {
 	end := s.begin("cold boot")
+	done := s.opts.Timeline.Begin(timeline.Engine, createCall)
 	id, err := s.eng.Create(ctx, s.opts.Spec, "")
 	if err != nil {
 		return nil, err
 	}
+	done("")
+	done = s.opts.Timeline.Begin(timeline.Engine, startCall)
 	if err := s.eng.Start(ctx, id); err != nil {
 		return nil, errors.Join(err, s.undo(ctx, id))
 	}
+	done("")
 	end(reason)
 	return &Result{ContainerID: id, Start: Cold, Reason: reason, Steps: s.steps}, nil
 }
@@ -107,15 +116,18 @@ func (s *start) restore(ctx context.Context) (_ *Result, err error) {
 	}
 
 	end = s.begin("create")
+	done := s.opts.Timeline.Begin(timeline.Engine, createCall)
 	id, err := s.eng.Create(ctx, s.opts.Spec, engine.RuntimeName)
 	if err != nil {
 		return nil, err
 	}
+	done("")
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.undo(ctx, id))
 		}
 	}()
+	done = s.opts.Timeline.Begin(timeline.Own, "clone directory")
 	hostname, err := s.hostname(ctx, id)
 	if err != nil {
 		return nil, err
@@ -124,6 +136,8 @@ func (s *start) restore(ctx context.Context) (_ *Result, err error) {
 	if err != nil {
 		return nil, err
 	}
+	done("")
+	done = s.opts.Timeline.Begin(timeline.Own, "request")
 	deadline, _ := ctx.Deadline()
 	request := ociruntime.Request{
 		Kind:          ociruntime.KindClone,
@@ -138,13 +152,17 @@ func (s *start) restore(ctx context.Context) (_ *Result, err error) {
 	if err := runDir.WriteRequest(id, request); err != nil {
 		return nil, err
 	}
+	done("")
 	end("")
 
 	end = s.begin("restore")
+	done = s.opts.Timeline.Begin(timeline.Engine, startCall)
 	if err := s.eng.Start(ctx, id); err != nil {
 		return nil, explain(id, err)
 	}
+	done("")
 	end("")
+	done = s.opts.Timeline.Begin(timeline.Own, "report")
 	request.Timeout = s.timeout() // a restart has all of it
 	if err := runDir.WriteRequest(id, request); err != nil {
 		return nil, err
@@ -153,6 +171,7 @@ func (s *start) restore(ctx context.Context) (_ *Result, err error) {
 	if err != nil {
 		return nil, err
 	}
+	done("")
 	return &Result{ContainerID: id, Start: Hot, Ref: entry.Name, Steps: s.steps, Report: report}, nil
 }
 
@@ -298,8 +317,9 @@ func explain(id string, err error) error {
 func (s *start) begin(step string) (end func(message string)) {
 	began := time.Now()
 	return func(message string) {
-		e := Event{Step: step, Message: message, Elapsed: time.Since(began)}
+		e := Event{Step: step, Message: message, Start: began, Elapsed: time.Since(began)}
 		s.steps = append(s.steps, e)
+		s.opts.Timeline.Add(timeline.Span{Name: step, Track: timeline.Own, Note: message, Start: began, Elapsed: e.Elapsed})
 		if s.opts.OnEvent != nil {
 			s.opts.OnEvent(e)
 		}

@@ -13,6 +13,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
 	"github.com/stretchr/testify/require"
+
+	"github.com/criu-docker/criu-docker/shared/timeline"
 )
 
 var update = flag.Bool("update", false, "write docs/cli.md instead of comparing it")
@@ -63,7 +65,7 @@ func TestDocsNameJSONMembers(t *testing.T) {
 	root := newRoot(io.Discard, io.Discard)
 	for command, documents := range map[string][]any{
 		"build":    {stepEvent{}, buildResult{}},
-		"run":      {startedResult{}, timelineStep{}},
+		"run":      {startedResult{}, timelineStep{}, timeline.Span{}},
 		"ls":       {listed{}},
 		"inspect":  {inspected{}},
 		"cache ls": {cached{}},

@@ -10,10 +10,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/criu-docker/criu-docker/shared/build"
 	"github.com/criu-docker/criu-docker/shared/engine"
 	"github.com/criu-docker/criu-docker/shared/restore"
 	"github.com/criu-docker/criu-docker/shared/snapshot"
 	"github.com/criu-docker/criu-docker/shared/store"
+	"github.com/criu-docker/criu-docker/shared/timeline"
 )
 
 // runFlags are the flags of run that are not docker run's.
@@ -24,7 +26,10 @@ type runFlags struct {
 	policy   string
 	ref      string
 	timeout  time.Duration
-	timeline bool
+	timeline timelineFlag
+	until    string
+
+	probe build.Probe // of until
 }
 
 func runCommand(a *app) *cobra.Command {
@@ -38,11 +43,16 @@ boots cold, and the reason is printed (--policy). With the ref or digest of a sn
 the command, the user and the security options that the snapshot was built with; environment and mounts must be
 given as they were when it was built.
 
-With --json it prints {"container", "start": "hot" or "cold", "reason", "ref", "steps", "runtime_steps"}; a step is
-{"step", "message", "seconds"}. Containers that were started from snapshots are removed with docker rm, and what
+With --timeline, every step of the start is shown, of the engine, the runtime and CRIU too: as a table on standard
+error, or in a file. The start ends with the answer that --until waits for, if given, with a probe as for build.
+
+With --json it prints {"container", "start": "hot" or "cold", "reason", "ref", "steps", "runtime_steps", "timeline"}; a
+step is {"step", "message", "seconds"}, and the timeline, as in a .json file, consists of {"name", "track", "note",
+"start", "elapsed_ns"}. Containers that were started from snapshots are removed with docker rm, and what
 belongs to them with criu-docker cache prune.`,
 		Example: `  criu-docker run redmine:5 -p 3000:3000 --name web
-  criu-docker run 3f9a0c12/77aa --policy always -P --timeline`,
+  criu-docker run 3f9a0c12/77aa --policy always -P --timeline
+  criu-docker run redmine:5 --timeline=start.svg --until http://:3000/login`,
 		Args: usage(imageAndCommand),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.run(cmd.Context(), f, args[0], args[1:])
@@ -54,7 +64,9 @@ belongs to them with criu-docker cache prune.`,
 	set.StringVar(&f.policy, "policy", string(restore.PolicyIfPresent), "never: boot cold; if_present: from a snapshot if one fits; always: fail where if_present boots cold")
 	set.StringVar(&f.ref, "ref", "", "start IMAGE from this snapshot rather than from the one that is looked up")
 	set.DurationVar(&f.timeout, "timeout", restore.DefaultTimeout, "how long looking up, fetching and restoring a snapshot may take")
-	set.BoolVar(&f.timeline, "timeline", false, "print how long every step of the start took")
+	set.Var(&f.timeline, "timeline", "show when every step of the start began and how long it took: here, or in FILE as a waterfall (.svg, .html) or as data (.json)")
+	set.Lookup("timeline").NoOptDefVal = onTerminal
+	set.StringVar(&f.until, "until", "", "wait, for up to 5 minutes, until the container answers this probe")
 	f.container.add(set)
 	return cmd
 }
@@ -64,11 +76,17 @@ func (a *app) run(ctx context.Context, f runFlags, target string, command []stri
 	if err != nil {
 		return err
 	}
+	if f.timeline != "" || a.json {
+		opts.Timeline = &timeline.Recorder{}
+	}
+	done := opts.Timeline.Begin(timeline.Own, "connect")
 	eng, err := a.connect(ctx)
 	if err != nil {
 		return err
 	}
 	defer eng.Close()
+	done("")
+	done = opts.Timeline.Begin(timeline.Own, "open store and cache")
 	if opts.Policy != restore.PolicyNever {
 		if opts.Store, err = a.openStore(ctx); err != nil {
 			return err
@@ -81,9 +99,10 @@ func (a *app) run(ctx context.Context, f runFlags, target string, command []stri
 			return err
 		}
 	}
+	done("")
 	result, err := restore.Run(ctx, eng, opts)
 	if err == nil {
-		return a.printStarted(result, f.timeline)
+		return a.started(ctx, eng, f, target, result, opts.Timeline)
 	}
 	if opts.Store != nil && opts.Ref == "" && looksLikeRef(target) {
 		if _, inspectErr := eng.Client.ImageInspect(ctx, target); engine.IsNotFound(inspectErr) {
@@ -106,6 +125,12 @@ func (f *runFlags) options(target string, command []string) (opts restore.Option
 		return opts, usageError{fmt.Errorf("--timeout %s: want a time above 0, such as 1m", f.timeout)}
 	case f.ref != "" && opts.Policy == restore.PolicyNever:
 		return opts, usageError{fmt.Errorf("--ref %s: with --policy never no snapshot is used: give another policy, or no ref", f.ref)}
+	}
+	if f.until != "" {
+		if f.probe, err = parseProbe(f.until); err != nil {
+			return opts, usageError{fmt.Errorf("--until: %w", err)}
+		}
+		f.probe.Interval = untilInterval
 	}
 	opts.Spec, err = f.container.spec(target, command)
 	opts.Spec.Name = f.name
@@ -160,12 +185,13 @@ func looksLikeRef(operand string) bool {
 
 // startedResult is what run --json prints.
 type startedResult struct {
-	Container string         `json:"container"`
-	Start     restore.Start  `json:"start"`
-	Reason    string         `json:"reason,omitempty"`
-	Ref       string         `json:"ref,omitempty"`
-	Steps     []timelineStep `json:"steps"`
-	Runtime   []timelineStep `json:"runtime_steps,omitempty"`
+	Container string          `json:"container"`
+	Start     restore.Start   `json:"start"`
+	Reason    string          `json:"reason,omitempty"`
+	Ref       string          `json:"ref,omitempty"`
+	Steps     []timelineStep  `json:"steps"`
+	Runtime   []timelineStep  `json:"runtime_steps,omitempty"`
+	Timeline  []timeline.Span `json:"timeline"`
 }
 
 type timelineStep struct {
@@ -174,30 +200,33 @@ type timelineStep struct {
 	Seconds float64 `json:"seconds"`
 }
 
-func (a *app) printStarted(r *restore.Result, timeline bool) error {
-	out := startedResult{Container: r.ContainerID, Start: r.Start, Reason: r.Reason, Ref: r.Ref}
+// started tells what was started and, once it answers, how.
+func (a *app) started(ctx context.Context, eng *engine.Engine, f runFlags, target string, r *restore.Result, t *timeline.Recorder) error {
+	if !a.json {
+		if r.Start == restore.Cold && r.Reason != "" {
+			fmt.Fprintln(a.stderr, "cold boot: "+r.Reason)
+		}
+		fmt.Fprintln(a.stdout, r.ContainerID)
+	}
+	var err error
+	if f.until != "" {
+		err = untilAnswer(ctx, eng, r.ContainerID, f.probe, f.until, t)
+	}
+	restore.Trace(t, r)
+	spans := t.Spans()
+	if a.json {
+		err = errors.Join(err, a.printJSON(newStartedResult(r, spans)))
+	}
+	return errors.Join(err, a.writeTimeline(f.timeline, target, r.Start, spans))
+}
+
+func newStartedResult(r *restore.Result, spans []timeline.Span) startedResult {
+	out := startedResult{Container: r.ContainerID, Start: r.Start, Reason: r.Reason, Ref: r.Ref, Timeline: spans}
 	for _, s := range r.Steps {
 		out.Steps = append(out.Steps, timelineStep{s.Step, s.Message, s.Elapsed.Seconds()})
 	}
 	for _, s := range r.Report.Steps {
 		out.Runtime = append(out.Runtime, timelineStep{Step: s.Name, Seconds: s.Elapsed.Seconds()})
 	}
-	if a.json {
-		return a.printJSON(out)
-	}
-	if r.Start == restore.Cold && r.Reason != "" {
-		fmt.Fprintln(a.stderr, "cold boot: "+r.Reason)
-	}
-	fmt.Fprintln(a.stdout, r.ContainerID)
-	if !timeline {
-		return nil
-	}
-	t := newTable(a.stderr, "STEP", "TIME", "")
-	for _, s := range r.Steps {
-		t.row(s.Step, seconds(s.Elapsed), s.Message)
-	}
-	for _, s := range r.Report.Steps {
-		t.row("  runtime: "+s.Name, seconds(s.Elapsed), "at "+s.Start.Format("15:04:05.000"))
-	}
-	return t.flush()
+	return out
 }

@@ -1,13 +1,18 @@
 package main
 
 import (
+	"encoding/json"
+	"encoding/xml"
 	"os"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/criu-docker/criu-docker/shared/restore"
+	"github.com/criu-docker/criu-docker/shared/timeline"
 )
 
 func TestRunFromSnapshot(t *testing.T) {
@@ -39,9 +44,94 @@ func TestRunFromSnapshot(t *testing.T) {
 	id := strings.TrimSpace(o.stdout)
 	require.Len(t, id, 64, "nothing but the id is on standard output")
 	require.Contains(t, o.stderr, "from the cache")
-	require.Contains(t, o.stderr, "runtime: ")
+	require.Regexp(t, `(?m)^runtime +.*\n( .*\n)* +fork `, o.stderr)
 	require.Equal(t, "web-2", p.exec(id, "hostname"))
 	require.Equal(t, "web-1", p.exec(clone.Container, "hostname"), "the first one keeps its own")
+}
+
+// The timeline is of all that happens from the command to the first answer, and nothing in between is missing.
+func TestRunTimeline(t *testing.T) {
+	p := newProgram(t)
+	p.ok(p.buildArgs()...)
+	run := func(policy, file string, flags ...string) []timeline.Span {
+		args := append(p.runArgs(tinyImage, "--json", "--policy", policy, "--until", "http://:80/", "--timeline="+p.path(file)), flags...)
+		started := documents[startedResult](t, p.ok(args...))
+		require.Len(t, started, 1)
+		return started[0].Timeline
+	}
+
+	spans := run("always", "hot.svg")
+	requireWhole(t, spans, timeline.Own, timeline.Engine, timeline.Runtime, timeline.CRIU, timeline.App)
+	for _, name := range []string{"image", "resolve", "fetch", "create container", "clone directory", "request", "start container", "fork", "held when forked"} {
+		require.True(t, slices.ContainsFunc(spans, func(s timeline.Span) bool { return s.Name == name }), name)
+	}
+	picture, err := os.ReadFile(p.path("hot.svg"))
+	require.NoError(t, err)
+	require.NoError(t, xml.Unmarshal(picture, new(struct {
+		XMLName xml.Name `xml:"svg"`
+	})))
+	require.Equal(t, len(spans), strings.Count(string(picture), `class="span"`))
+	require.Contains(t, string(picture), tinyImage+", hot: ")
+
+	spans = run("never", "cold.json")
+	requireWhole(t, spans, timeline.Own, timeline.Engine, timeline.App)
+	file, err := os.ReadFile(p.path("cold.json"))
+	require.NoError(t, err)
+	var written []timeline.Span
+	require.NoError(t, json.Unmarshal(file, &written))
+	require.Equal(t, spans, written)
+
+	spans = run("if_present", "fallback.svg", "-e", "MODE=other")
+	requireWhole(t, spans, timeline.Own, timeline.Engine, timeline.App)
+	require.True(t, slices.ContainsFunc(spans, func(s timeline.Span) bool { return s.Name == "attempt to restore" }))
+
+	o := p.call(p.runArgs(tinyImage, "--until", "http://:80/", "--timeline="+p.path("page.html"))...)
+	require.Zero(t, o.code, o.stderr)
+	require.Len(t, strings.TrimSpace(o.stdout), 64, "nothing but the id is on standard output")
+	require.FileExists(t, p.path("page.html"))
+}
+
+// A container that does not answer is told of nevertheless: it is there.
+func TestRunUntilItEnds(t *testing.T) {
+	p := newProgram(t)
+	o := p.call(p.runArgs(tinyImage, "--policy", "never", "--until", "tcp://:1", "--timeline", "--", "/bin/busybox", "sleep", "0.5")...)
+	require.Equal(t, exitFailure, o.code)
+	require.Len(t, strings.TrimSpace(o.stdout), 64)
+	require.Contains(t, o.stderr, "first answer")
+	require.Contains(t, o.stderr, `--until "tcp://:1"`)
+	require.Contains(t, o.stderr, "it ended with exit code 0")
+}
+
+// requireWhole checks that spans are in order, of these tracks, and without gaps to speak of up to the first answer.
+func requireWhole(t *testing.T, spans []timeline.Span, tracks ...string) {
+	t.Helper()
+	require.NotEmpty(t, spans)
+	var got []string
+	var gaps time.Duration
+	at := spans[0].Start
+	for i, s := range spans {
+		require.GreaterOrEqual(t, s.Elapsed, time.Duration(0), s.Name)
+		if i > 0 {
+			require.False(t, s.Start.Before(spans[i-1].Start), "%s comes before %s", s.Name, spans[i-1].Name)
+		}
+		if !slices.Contains(got, s.Track) {
+			got = append(got, s.Track)
+		}
+		if slices.Contains([]string{"create", "restore", "cold boot"}, s.Name) {
+			continue // these consist of others
+		}
+		if s.Start.After(at) {
+			gaps += s.Start.Sub(at)
+		}
+		if s.End().After(at) {
+			at = s.End()
+		}
+	}
+	require.ElementsMatch(t, tracks, got)
+	last := spans[len(spans)-1]
+	require.Equal(t, "first answer", last.Name)
+	require.Equal(t, at, last.End(), "nothing comes after the first answer")
+	require.Less(t, gaps, last.End().Sub(spans[0].Start)/10, "time is unaccounted for")
 }
 
 // A ref brings the command and the security options along; of what a snapshot does not tell the flags do.
