@@ -19,7 +19,7 @@ const (
 	ArtifactType     = "application/vnd.criu-docker.snapshot.v1"
 	MediaTypeConfig  = "application/vnd.criu-docker.config.v1+json"
 	MediaTypeFiles   = "application/vnd.criu-docker.checkpoint.v1.tar+zstd"
-	MediaTypePages   = "application/vnd.criu-docker.pages.v1+zstd"
+	MediaTypePages   = "application/vnd.criu-docker.pages.v2+zstd"
 	MediaTypeRootfs  = ocispec.MediaTypeImageLayerZstd
 	annotationPrefix = "io.github.criu-docker."
 )
@@ -27,7 +27,8 @@ const (
 // Annotations of layers.
 const (
 	AnnotationFile     = annotationPrefix + "file"     // pages: name of the page image, for example "pages-1.img"
-	AnnotationOffset   = annotationPrefix + "offset"   // pages: where the frame begins in it, bytes
+	AnnotationExtents  = annotationPrefix + "extents"  // pages: which pages of it the frame holds, in which order
+	AnnotationFirst    = annotationPrefix + "first"    // pages: "true" if the app needs them before all others
 	AnnotationLength   = annotationPrefix + "length"   // all layers: bytes when decompressed
 	AnnotationOptional = annotationPrefix + "optional" // "true": readers that don't know the layer's media type skip it
 )
@@ -35,7 +36,8 @@ const (
 // Limits that readers hold snapshots to.
 const (
 	FrameSize       = 4 << 20  // bytes of page image in one frame, at most
-	PageSize        = 4 << 10  // frames begin at multiples of it
+	FirstFrameSize  = 1 << 20  // the same of what is needed first: the smaller, the earlier is the first one there
+	PageSize        = 4 << 10  // extents begin and end at multiples of it
 	MaxManifestSize = 16 << 20 // bytes: some 180 GiB of memory
 	MaxConfigSize   = 16 << 20 // bytes
 )

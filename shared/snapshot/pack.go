@@ -30,6 +30,9 @@ type Source struct {
 	CheckpointDir string // CRIU's images, flat
 	RootfsTar     string // uncompressed OCI layer; "" if the donor changed nothing
 	Config        Config // Sizes are filled in by Pack
+	// First is what a clone needs before it can answer, in this order. It is advice: it may overlap, and go beyond the
+	// files.
+	First []Range
 	// TempDir takes the compressed layers until they are stored; "" means the system's. Nothing stays there.
 	TempDir string
 	// Progress, if set, is told of the uncompressed bytes packed so far and in total; it must not block. Calls may come
@@ -55,7 +58,7 @@ func pack(ctx context.Context, dst BlobWriter, src Source) (ocispec.Descriptor, 
 	if err != nil {
 		return ocispec.Descriptor{}, cfg, err
 	}
-	frames := cutFrames(pages)
+	frames := layFrames(pages, src.First)
 	cfg.Sizes = Sizes{Memory: total(pages), Checkpoint: total(files)}
 	if src.RootfsTar != "" {
 		fi, err := os.Stat(src.RootfsTar)
@@ -90,7 +93,7 @@ func pack(ctx context.Context, dst BlobWriter, src Source) (ocispec.Descriptor, 
 		}
 		g.Go(func() (err error) {
 			layers[head+i], err = packFrame(gctx, dst, src.CheckpointDir, f)
-			p.add(f.length)
+			p.add(f.Length())
 			return err
 		})
 	}
@@ -138,10 +141,13 @@ func scanCheckpoint(dir string) (files, pages []file, err error) {
 				"keep CRIU's work directory apart and dump without a parent image", filepath.Join(dir, e.Name()), kind(fi.Mode()))
 		}
 		f := file{e.Name(), fi.Size()}
-		if isPages(f.name) && f.size > 0 { // an empty one has nothing to cut
-			pages = append(pages, f)
-		} else {
+		switch {
+		case !isPages(f.name) || f.size == 0: // an empty one has nothing to cut
 			files = append(files, f)
+		case f.size%PageSize != 0:
+			return nil, nil, fmt.Errorf("checkpoint: %s has %d bytes, which are not whole pages: the dump was cut off", filepath.Join(dir, f.name), f.size)
+		default:
+			pages = append(pages, f)
 		}
 	}
 	if len(files)+len(pages) == 0 {

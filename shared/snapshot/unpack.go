@@ -1,7 +1,6 @@
 package snapshot
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,12 +8,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 )
 
 // Names in a directory that Unpack has filled.
@@ -29,10 +25,23 @@ const (
 func Unpack(ctx context.Context, src BlobReader, m ocispec.Manifest, cfg Config, dir string) error {
 	plan, err := planUnpack(m, cfg)
 	if err == nil {
-		err = plan.run(ctx, src, dir)
+		err = plan.run(ctx, src, dir, plan.frames)
 	}
 	if err != nil {
 		return fmt.Errorf("unpacking: %w", err)
+	}
+	return nil
+}
+
+// UnpackFiles does what Unpack does, but for the memory: page images have their full length, and hold nothing until
+// WriteFrame writes what ReadFrame reads of each of Frames.
+func UnpackFiles(ctx context.Context, src BlobReader, m ocispec.Manifest, cfg Config, dir string) error {
+	plan, err := planUnpack(m, cfg)
+	if err == nil {
+		err = plan.run(ctx, src, dir, nil)
+	}
+	if err != nil {
+		return fmt.Errorf("unpacking all but the memory: %w", err)
 	}
 	return nil
 }
@@ -46,7 +55,7 @@ type plan struct {
 	files      ocispec.Descriptor
 	filesBytes int64               // that the files layer's files have together
 	rootfs     *ocispec.Descriptor // nil if the donor changed nothing
-	frames     []frame             // by file and offset, without gaps
+	frames     []Frame             // whole page images
 }
 
 // planUnpack checks that the layers make up one whole checkpoint, before anything is written.
@@ -64,48 +73,33 @@ func planUnpack(m ocispec.Manifest, cfg Config) (plan, error) {
 				return p, fmt.Errorf("%w: it has more than one layer of type %s", ErrCorrupt, l.MediaType)
 			}
 			p.rootfs = &l
-		case MediaTypePages:
-			f, err := parseFrame(l)
-			if err != nil {
-				return p, err
-			}
-			p.frames = append(p.frames, f)
+		case MediaTypePages: // see Frames
 		default:
 			if l.Annotations[AnnotationOptional] != "true" {
-				return p, fmt.Errorf("layer %s has type %q, which this version of criu-docker does not know: update it", l.Digest, l.MediaType)
+				return p, fmt.Errorf("layer %s has type %q, which this version of criu-docker does not know: update it, or build the snapshot anew",
+					l.Digest, l.MediaType)
 			}
 		}
 	}
 	if p.files.Digest == "" {
 		return p, fmt.Errorf("%w: it has no layer of type %s", ErrCorrupt, MediaTypeFiles)
 	}
+	var err error
+	if p.frames, err = Frames(m); err != nil {
+		return p, err
+	}
 	return p, p.check(cfg)
 }
 
-// check compares the layers with each other and with the config's sizes.
+// check compares the layers with the config's sizes.
 func (p *plan) check(cfg Config) error {
-	slices.SortFunc(p.frames, func(a, b frame) int {
-		return cmp.Or(strings.Compare(a.file, b.file), cmp.Compare(a.offset, b.offset))
-	})
-	var memory, next int64
-	var name string
+	var memory, rootfs int64
 	for _, f := range p.frames {
-		if f.file != name {
-			name, next = f.file, 0
-		}
-		switch {
-		case f.offset > next:
-			return fmt.Errorf("%w: %s: no frame holds its bytes from %d to %d", ErrCorrupt, name, next, f.offset)
-		case f.offset < next:
-			return fmt.Errorf("%w: %s: more than one frame holds its bytes from %d on", ErrCorrupt, name, f.offset)
-		}
-		next += f.length
-		memory += f.length
+		memory += f.Length()
 	}
 	if memory != cfg.Sizes.Memory {
 		return fmt.Errorf("%w: its frames have %d bytes together, not the %d that the config says", ErrCorrupt, memory, cfg.Sizes.Memory)
 	}
-	var rootfs int64
 	if p.rootfs != nil {
 		var err error
 		if rootfs, err = annotatedInt(*p.rootfs, AnnotationLength); err != nil {
@@ -118,15 +112,13 @@ func (p *plan) check(cfg Config) error {
 	return nil
 }
 
-// run writes everything below dir.
-func (p *plan) run(ctx context.Context, src BlobReader, dir string) error {
+// run writes everything below dir, but of the memory only the given frames.
+func (p *plan) run(ctx context.Context, src BlobReader, dir string, frames []Frame) error {
 	checkpoint := filepath.Join(dir, CheckpointName)
 	if err := os.MkdirAll(checkpoint, 0o700); err != nil {
 		return err
 	}
-	pages, err := createPages(checkpoint, p.frames)
-	defer pages.close()
-	if err != nil {
+	if err := createPages(checkpoint, p.frames); err != nil {
 		return err
 	}
 	g, gctx := errgroup.WithContext(ctx)
@@ -139,71 +131,42 @@ func (p *plan) run(ctx context.Context, src BlobReader, dir string) error {
 			return inLayer(*p.rootfs, writeRootfs(gctx, src, *p.rootfs, filepath.Join(dir, RootfsName)))
 		})
 	}
-	for _, f := range p.frames {
+	for _, f := range frames {
 		if gctx.Err() != nil {
 			break
 		}
 		g.Go(func() error {
-			b, release, err := readFrame(gctx, src, f)
+			b, release, err := ReadFrame(gctx, src, f)
 			defer release()
-			if err == nil {
-				err = pages.write(f, b)
+			if err != nil {
+				return err
 			}
-			return inLayer(f.layer, err)
+			return WriteFrame(checkpoint, f, b)
 		})
 	}
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	if err := context.Cause(ctx); err != nil {
-		return err
-	}
-	return pages.close()
+	return context.Cause(ctx)
 }
 
-// pageFiles are the page images that frames are written to.
-type pageFiles map[string]*os.File
-
-// createPages creates the page images in their full length.
-func createPages(dir string, frames []frame) (pageFiles, error) {
-	files := pageFiles{}
-	for i, f := range frames {
-		if i+1 < len(frames) && frames[i+1].file == f.file {
-			continue // not its last frame
-		}
-		w, err := createFile(dir, f.file)
+// createPages creates the page images in their full length, as holes.
+func createPages(dir string, frames []Frame) error {
+	sizes := map[string]int64{}
+	for _, f := range frames {
+		_, end := f.bounds()
+		sizes[f.File] = max(sizes[f.File], end)
+	}
+	for name, size := range sizes {
+		w, err := createFile(dir, name)
 		if err != nil {
-			return files, err
+			return err
 		}
-		files[f.file] = w
-		if err := w.Truncate(f.offset + f.length); err != nil {
-			return files, err
+		if err := errors.Join(w.Truncate(size), w.Close()); err != nil {
+			return err
 		}
 	}
-	return files, nil
-}
-
-// write writes a frame, and lets the kernel begin to bring it to the disk: a caller that syncs will find little to do.
-func (p pageFiles) write(f frame, b []byte) error {
-	w := p[f.file]
-	if _, err := w.WriteAt(b, f.offset); err != nil {
-		return err
-	}
-	err := unix.SyncFileRange(int(w.Fd()), f.offset, f.length, unix.SYNC_FILE_RANGE_WRITE)
-	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EINVAL) {
-		return nil // not with this file system
-	}
-	return err
-}
-
-// close closes the files that are still open.
-func (p pageFiles) close() error {
-	var errs []error
-	for name, f := range p {
-		errs = append(errs, f.Close())
-		delete(p, name)
-	}
-	return errors.Join(errs...)
+	return nil
 }
 
 // newFiles is a fileSink that creates files in a directory.

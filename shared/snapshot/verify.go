@@ -67,9 +67,9 @@ func Verify(ctx context.Context, src BlobReader, manifest ocispec.Descriptor) er
 	}
 	for _, f := range plan.frames {
 		g.Go(func() error {
-			_, release, err := readFrame(ctx, src, f)
+			_, release, err := ReadFrame(ctx, src, f)
 			release()
-			return inLayer(f.layer, err)
+			return err
 		})
 	}
 	if err := g.Wait(); err != nil {

@@ -39,12 +39,15 @@ func TestFormatNamesTypesAndLimits(t *testing.T) {
 	doc := formatDoc(t)
 	for _, name := range []string{
 		snapshot.ArtifactType, snapshot.MediaTypeConfig, snapshot.MediaTypeFiles, snapshot.MediaTypePages, snapshot.MediaTypeRootfs,
-		snapshot.AnnotationFile, snapshot.AnnotationOffset, snapshot.AnnotationLength, snapshot.AnnotationOptional,
+		snapshot.AnnotationFile, snapshot.AnnotationExtents, snapshot.AnnotationFirst, snapshot.AnnotationLength, snapshot.AnnotationOptional,
 		blobPrefix + "HEX", refPrefix + "IMAGE", lockPrefix + "UUID",
 	} {
 		require.Contains(t, doc, "`"+name)
 	}
-	for _, limit := range []int{snapshot.FrameSize, snapshot.FrameSize + snapshot.FrameSize/64, snapshot.PageSize, snapshot.MaxManifestSize, snapshot.MaxConfigSize, maxRef} {
+	for _, limit := range []int{
+		snapshot.FrameSize, snapshot.FirstFrameSize, snapshot.FrameSize + snapshot.FrameSize/64, snapshot.PageSize,
+		snapshot.MaxManifestSize, snapshot.MaxConfigSize, maxRef,
+	} {
 		require.Regexp(t, fmt.Sprintf(`\b%d\b`, limit), doc)
 	}
 	require.Contains(t, doc, fmt.Sprintf("%.0f minutes", lockStale.Minutes()))
@@ -159,7 +162,7 @@ func TestFormatIsEnoughToReadASnapshot(t *testing.T) {
 		"pages-2.img":   randomBytes(2, 4096),
 	}
 	delta := randomBytes(3, 70000)
-	publishFiles(t, s, files, delta)
+	publishFiles(t, s, files, delta, snapshot.Range{File: "pages-1.img", Offset: 4194304, Length: 1 << 20}, snapshot.Range{File: "pages-1.img", Length: 8192})
 
 	marker, err := os.ReadFile(filepath.Join(root, ".store"))
 	require.NoError(t, err)
@@ -175,6 +178,7 @@ func TestFormatIsEnoughToReadASnapshot(t *testing.T) {
 
 	got := map[string][]byte{}
 	var packed float64
+	var first []string
 	for _, entry := range manifest["layers"].([]any) {
 		layer := entry.(map[string]any)
 		annotations := layer["annotations"].(map[string]any)
@@ -187,14 +191,17 @@ func TestFormatIsEnoughToReadASnapshot(t *testing.T) {
 		case "application/vnd.oci.image.layer.v1.tar+zstd":
 			require.True(t, bytes.Equal(delta, content))
 			require.EqualValues(t, sizes["rootfs"], len(content))
-		case "application/vnd.criu-docker.pages.v1+zstd":
+		case "application/vnd.criu-docker.pages.v2+zstd":
 			name := annotations["io.github.criu-docker.file"].(string)
-			require.Equal(t, annotations["io.github.criu-docker.offset"], strconv.Itoa(len(got[name])))
-			got[name] = append(got[name], content...)
+			if annotations["io.github.criu-docker.first"] == "true" {
+				first = append(first, annotations["io.github.criu-docker.extents"].(string))
+			}
+			got[name] = r.place(got[name], annotations["io.github.criu-docker.extents"].(string), content)
 		default:
 			t.Fatalf("unknown layer %v", layer)
 		}
 	}
+	require.Equal(t, []string{"1024+256", "0+2"}, first)
 	require.Equal(t, len(files), len(got))
 	for name, want := range files {
 		require.True(t, bytes.Equal(want, got[name]), name)
@@ -259,6 +266,25 @@ func (r documentReader) untar(b []byte, files map[string][]byte) {
 	}
 }
 
+// place puts a frame's pages where they belong in a file.
+func (r documentReader) place(file []byte, extents string, content []byte) []byte {
+	r.Helper()
+	at := 0
+	for extent := range strings.SplitSeq(extents, ",") {
+		var skip, count int
+		_, err := fmt.Sscanf(extent, "%d+%d", &skip, &count)
+		require.NoError(r, err)
+		at += skip * 4096
+		if missing := at + count*4096 - len(file); missing > 0 {
+			file = append(file, make([]byte, missing)...)
+		}
+		at += copy(file[at:], content[:count*4096])
+		content = content[count*4096:]
+	}
+	require.Empty(r, content)
+	return file
+}
+
 func readFile(t testing.TB, path string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(path)
@@ -273,10 +299,10 @@ func randomBytes(seed byte, n int) []byte {
 }
 
 // publishFiles packs a checkpoint and a container-layer delta, and names the snapshot.
-func publishFiles(t *testing.T, s Store, files map[string][]byte, delta []byte) {
+func publishFiles(t *testing.T, s Store, files map[string][]byte, delta []byte, first ...snapshot.Range) {
 	t.Helper()
 	ctx, dir := context.Background(), t.TempDir()
-	src := snapshot.Source{CheckpointDir: filepath.Join(dir, "images"), RootfsTar: filepath.Join(dir, "delta"), TempDir: dir}
+	src := snapshot.Source{CheckpointDir: filepath.Join(dir, "images"), RootfsTar: filepath.Join(dir, "delta"), TempDir: dir, First: first}
 	require.NoError(t, os.Mkdir(src.CheckpointDir, 0o700))
 	for name, content := range files {
 		require.NoError(t, os.WriteFile(filepath.Join(src.CheckpointDir, name), content, 0o600))

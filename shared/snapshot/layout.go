@@ -1,0 +1,108 @@
+package snapshot
+
+import "slices"
+
+// Range is a part of a page image.
+type Range struct {
+	File           string
+	Offset, Length int64 // bytes
+}
+
+// layFrames distributes the pages of page images over frames: what is needed first, in that order and in small frames,
+// then the rest as it lies in the files.
+func layFrames(pages []file, first []Range) []Frame {
+	var l layout
+	images := map[string]*image{}
+	for _, p := range pages {
+		images[p.name] = &image{file: p, laid: make([]bool, p.size/PageSize)}
+	}
+	for _, r := range first {
+		if img := images[r.File]; img != nil { // else the range is of an image that is empty, or not of this checkpoint
+			l.addFirst(img, r)
+		}
+	}
+	for _, p := range pages {
+		l.addRest(images[p.name])
+	}
+	return l.frames
+}
+
+// layout is a list of frames that grows.
+type layout struct {
+	frames  []Frame
+	extents int // in frames of what is needed first
+}
+
+// image is a page image that is laid out.
+type image struct {
+	file  file
+	laid  []bool // by page
+	open  bool   // there is a frame that takes more of it
+	frame int    // which
+	next  int64  // page after the last one laid
+	room  int64  // pages that the frame can still take
+}
+
+const (
+	// maxGap is how many pages that nobody asked for are laid between two that are needed first, so that these are one
+	// extent.
+	maxGap = 4
+	// maxFirst is how many extents may be needed first. It keeps manifests of large memory in bounds.
+	maxFirst = 1 << 18
+)
+
+func (l *layout) addFirst(img *image, r Range) {
+	from, to := max(r.Offset, 0), img.file.size
+	if r.Length < to-r.Offset {
+		to = r.Offset + r.Length
+	}
+	for page := from / PageSize; page*PageSize < to && l.extents < maxFirst; page++ {
+		if img.laid[page] {
+			continue
+		}
+		if img.bridges(page) {
+			for img.next < page {
+				l.add(img, img.next, true)
+			}
+		}
+		l.add(img, page, true)
+	}
+}
+
+// bridges tells whether the pages between the last one laid and this one are few, and free, and fit in the frame.
+func (img *image) bridges(page int64) bool {
+	gap := page - img.next
+	return img.open && gap > 0 && gap <= maxGap && gap < img.room && !slices.Contains(img.laid[img.next:page], true)
+}
+
+func (l *layout) addRest(img *image) {
+	img.open = false
+	for page, laid := range img.laid {
+		if !laid {
+			l.add(img, int64(page), false)
+		}
+	}
+}
+
+// add lays a page.
+func (l *layout) add(img *image, page int64, first bool) {
+	if !img.open {
+		img.open, img.frame, img.room = true, len(l.frames), FrameSize/PageSize
+		if first {
+			img.room = FirstFrameSize / PageSize
+		}
+		l.frames = append(l.frames, Frame{File: img.file.name, First: first})
+	}
+	f := &l.frames[img.frame]
+	if n := len(f.Extents); n > 0 && page == img.next {
+		f.Extents[n-1].Length += PageSize
+	} else {
+		f.Extents = append(f.Extents, Extent{page * PageSize, PageSize})
+		if first {
+			l.extents++
+		}
+	}
+	img.laid[page], img.next = true, page+1
+	img.room--
+	img.open = img.room > 0
+}
