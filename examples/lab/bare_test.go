@@ -14,13 +14,15 @@ func TestHostWithoutTheRuntimeIsMadeFit(t *testing.T) {
 	l := newTestLab(t)
 	l.up(t)
 	l.up(t, "--bare") // not even traces of what the node was
-	binary := filepath.Join(t.TempDir(), "criu-docker")
-	build := exec.Command("go", "build", "-tags", "disable_grpc_modules", "-o", binary, "../../shared/cmd/criu-docker")
+	binaries := t.TempDir()
+	build := exec.Command("go", "build", "-tags", "disable_grpc_modules", "-o", binaries+"/", "../../shared/cmd/...")
 	build.Env = append(build.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
-	l.must(t, "exec", "--", "install", "-m", "755", hostRoot+binary, "/usr/local/bin/")
+	for _, name := range []string{"criu-docker", "criu-docker-runc"} {
+		l.must(t, "exec", "--", "install", "-m", "755", hostRoot+filepath.Join(binaries, name), "/usr/local/bin/")
+	}
 
 	unfit := []string{"checkpoint API", "runtime criu-docker"}
 	if failed := l.doctor(t); !slices.Equal(failed, unfit) {
@@ -43,7 +45,7 @@ func TestHostWithoutTheRuntimeIsMadeFit(t *testing.T) {
 	if failed := l.doctor(t); !slices.Equal(failed, unfit) {
 		t.Errorf("after the removal the doctor misses %q, want %q", failed, unfit)
 	}
-	l.must(t, "exec", "--", "sh", "-c", "! ls /etc/docker/daemon.json /usr/local/bin/criu-docker-runc")
+	l.must(t, "exec", "--", "sh", "-c", "! ls /etc/docker/daemon.json && ! ls /usr/local/bin/criu-docker-*")
 }
 
 // doctor returns the names of the checks that fail.

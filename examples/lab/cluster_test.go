@@ -67,17 +67,19 @@ type allocation struct {
 func TestSnapshotOfOneNodeRestoresOnAnother(t *testing.T) {
 	l := newTestLab(t)
 	dir := t.TempDir()
+	var binaries []string
 	for name, pkg := range map[string]string{
-		"criu-docker": "../../shared/cmd/criu-docker", "nomad-driver-criu-docker": "../../nomad-driver",
+		"criu-docker": "../../shared/cmd/criu-docker", "criu-docker-runc": "../../shared/cmd/criu-docker-runc",
+		"nomad-driver-criu-docker": "../../nomad-driver",
 	} {
+		binaries = append(binaries, filepath.Join(dir, name))
 		build := exec.Command("go", "build", "-tags", "disable_grpc_modules", "-o", filepath.Join(dir, name), pkg)
 		build.Env = append(build.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
 			t.Fatalf("build: %v\n%s", err, out)
 		}
 	}
-	binaries := filepath.Join(dir, "criu-docker") + "," + filepath.Join(dir, "nomad-driver-criu-docker")
-	l.must(t, "up", "--nodes", "2", "--images", "tiny", "--install", binaries)
+	l.must(t, "up", "--nodes", "2", "--images", "tiny", "--install", strings.Join(binaries, ","))
 
 	l.must(t, "exec", "--", "criu-docker", "build", "tiny:lab", "--nomad", "--ready", "http://:80/", "--store", "gs://"+gcsBucket)
 	job := filepath.Join(dir, "web.nomad.hcl")

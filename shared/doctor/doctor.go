@@ -78,10 +78,15 @@ func engineChecks(ctx context.Context, host string) []Check {
 	if err != nil {
 		return []Check{c.fail(err.Error(), "look at dockerd's log")}
 	}
-	return []Check{
+	runtime := runtimeRegistered(ctx, info)
+	checks := []Check{
 		engineVersion(c, info, eng.Client.DaemonHost()), experimental(info), storageDriver(info), userNamespaces(info),
-		cgroups(info), runtimeRegistered(ctx, info), runcVersion(ctx, info),
+		cgroups(info), runtime,
 	}
+	if runtime.Status == OK {
+		checks = append(checks, pageServer(ctx, runtime.Found))
+	}
+	return append(checks, runcVersion(ctx, info))
 }
 
 func (c Check) ok(found string) Check {

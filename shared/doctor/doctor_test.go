@@ -30,6 +30,7 @@ func TestRunOnFitMachine(t *testing.T) {
 	require.Equal(t, OK, names["docker engine"].Status)
 	require.Equal(t, OK, names["CRIU"].Status)
 	require.Equal(t, OK, names["runtime criu-docker"].Status)
+	require.NotEqual(t, Fail, names["page server"].Status)
 }
 
 func TestRunWithoutEngine(t *testing.T) {
@@ -105,6 +106,47 @@ func TestEngineChecks(t *testing.T) {
 			require.Equal(t, c.Status == OK, c.Remedy == "")
 		})
 	}
+}
+
+func TestPageServer(t *testing.T) {
+	self, err := os.ReadFile(os.Args[0])
+	require.NoError(t, err)
+	install := func(t *testing.T, dir, name string, content []byte) {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), content, 0o755))
+	}
+	for name, test := range map[string]struct {
+		pages []byte
+		want  Status
+		found string
+	}{
+		"beside the runtime": {[]byte("#!/bin/sh\necho criu-docker dev\n"), OK, "/criu-docker-pages"},
+		"missing":            {nil, Fail, "/criu-docker-pages is missing"},
+		"broken":             {[]byte("#!/bin/sh\necho no library >&2; exit 127\n"), Fail, "no library"},
+		"of another version": {self, Warn, "the runtime of an unknown version"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, link := t.TempDir(), filepath.Join(t.TempDir(), "criu-docker-runc")
+			install(t, dir, "criu-docker-runc", []byte("#!/bin/sh\necho runc version 1.3.6\n"))
+			require.NoError(t, os.Symlink(filepath.Join(dir, "criu-docker-runc"), link))
+			if test.pages != nil {
+				install(t, dir, "criu-docker-pages", test.pages)
+			}
+			for _, runtime := range []string{filepath.Join(dir, "criu-docker-runc"), link} {
+				c := pageServer(context.Background(), runtime)
+				require.Equal(t, test.want, c.Status, c)
+				require.Contains(t, c.Found, test.found)
+				require.Equal(t, c.Status == OK, c.Remedy == "")
+			}
+		})
+	}
+}
+
+// The test's binary answers as a page server does.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == "--version" {
+		return
+	}
+	os.Exit(m.Run())
 }
 
 func TestCacheDir(t *testing.T) {

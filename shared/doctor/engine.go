@@ -2,15 +2,18 @@ package doctor
 
 import (
 	"context"
+	"debug/buildinfo"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 
 	"github.com/docker/docker/api/types/system"
 
 	"github.com/criu-docker/criu-docker/shared/criu"
 	"github.com/criu-docker/criu-docker/shared/engine"
+	"github.com/criu-docker/criu-docker/shared/ociruntime"
 )
 
 const (
@@ -85,6 +88,36 @@ func runtimeRegistered(ctx context.Context, info system.Info) Check {
 		return c.fail(err.Error(), installRuntime+" again, and check that runc is installed")
 	}
 	return c.ok(path)
+}
+
+// pageServer looks for the page server where the runtime does. The two speak a protocol of their own, so they belong to
+// the same version.
+func pageServer(ctx context.Context, runtime string) Check {
+	c := Check{Name: "page server", Want: "beside the runtime, of the same version"}
+	if resolved, err := filepath.EvalSymlinks(runtime); err == nil {
+		runtime = resolved
+	}
+	path := filepath.Join(filepath.Dir(runtime), ociruntime.PagesName)
+	if _, err := exec.LookPath(path); err != nil {
+		return c.fail(path+" is missing or not executable", installRuntime)
+	}
+	if _, err := output(ctx, path, "--version"); err != nil {
+		return c.fail(err.Error(), installRuntime+" again")
+	}
+	have, want := buildVersion(path), buildVersion(runtime)
+	if have != want {
+		return c.warn(fmt.Sprintf("%s is of %s, the runtime of %s", path, have, want), installRuntime+" again")
+	}
+	return c.ok(path)
+}
+
+// buildVersion is what the Go toolchain has noted in a binary; the runtime itself answers for runc.
+func buildVersion(path string) string {
+	info, err := buildinfo.ReadFile(path)
+	if err != nil || info.Main.Version == "" {
+		return "an unknown version"
+	}
+	return info.Main.Version
 }
 
 // runcVersion asks the registered runtime, which passes the question on to the runc that it uses.

@@ -26,7 +26,7 @@ import (
 	"syscall"
 )
 
-// Name is the runtime's file name: the criu-docker binary called by this name is the runtime.
+// Name is the runtime's file name.
 const Name = "criu-docker-runc"
 
 // runcEnv names the environment variable that points at another runc than the one on PATH.

@@ -251,6 +251,10 @@ func (s *supervision) awaitStart() error {
 		case <-s.runcExited:
 			return s.fail(s.explainExit())
 		case err := <-s.pages.ended():
+			if err == nil {
+				s.pages.over = nil // a small clone misses nothing any more before the engine lets it run
+				continue
+			}
 			return s.fail(s.pages.failure(err))
 		}
 	}

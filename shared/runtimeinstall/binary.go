@@ -19,13 +19,13 @@ import (
 func installBinary(from, to string) (bool, error) {
 	want, err := checksum(from)
 	if err != nil {
-		return false, fmt.Errorf("read the runtime: %w", err)
+		return false, err
 	}
 	switch have, err := checksum(to); {
 	case err == nil && bytes.Equal(have, want):
 		return false, nil
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return false, fmt.Errorf("read the installed runtime: %w", err)
+		return false, err
 	}
 	src, err := os.Open(from)
 	if err != nil {
@@ -33,17 +33,26 @@ func installBinary(from, to string) (bool, error) {
 	}
 	defer src.Close()
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
-		return false, fmt.Errorf("install the runtime: %w", err)
+		return false, err
 	}
 	dst, err := renameio.NewPendingFile(to, renameio.WithTempDir(filepath.Dir(to)), renameio.WithStaticPermissions(0o755))
 	if err != nil {
-		return false, fmt.Errorf("install the runtime: %w", err)
+		return false, err
 	}
 	defer dst.Cleanup() // nothing is left to clean up once the file is in place
 	if _, err := io.Copy(dst, src); err != nil {
-		return false, fmt.Errorf("install the runtime as %s: %w", to, err)
+		return false, fmt.Errorf("%s: %w", to, err)
 	}
 	return true, dst.CloseAtomicallyReplace()
+}
+
+// removeBinary tells whether there was something to remove.
+func removeBinary(path string) (bool, error) {
+	err := os.Remove(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 func checksum(path string) ([]byte, error) {

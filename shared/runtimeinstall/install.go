@@ -1,21 +1,23 @@
-// Package runtimeinstall registers criu-docker-runc with the Docker Engine of this machine, and takes it out again.
+// Package runtimeinstall registers criu-docker-runc with the Docker Engine of this machine, and takes it out again. The page
+// server goes where the runtime does, since that looks for it beside itself.
 package runtimeinstall
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
 
 	"github.com/criu-docker/criu-docker/shared/engine"
+	"github.com/criu-docker/criu-docker/shared/ociruntime"
 )
 
 // DefaultBinary is where the runtime is installed unless told otherwise.
-const DefaultBinary = "/usr/local/bin/criu-docker-runc"
+const DefaultBinary = "/usr/local/bin/" + ociruntime.Name
 
 // Sentinels that callers branch on.
 var (
@@ -27,10 +29,11 @@ var (
 
 // Options say what to install where.
 type Options struct {
-	Host       string // the engine's address; "" means as engine.Connect takes it
-	Source     string // the criu-docker binary to install; "" means the running one
-	Binary     string // where to; "" means DefaultBinary
-	DaemonJSON string // "" means the file that the running dockerd reads, or /etc/docker/daemon.json
+	Host        string // the engine's address; "" means as engine.Connect takes it
+	Source      string // the runtime to install; "" means the one beside the running binary
+	PagesSource string // the criu-docker binary to install as its page server; "" means the running one
+	Binary      string // where to install the runtime; "" means DefaultBinary
+	DaemonJSON  string // "" means the file that the running dockerd reads, or /etc/docker/daemon.json
 	// Force uninstalls although containers use the runtime; they can't be started again then.
 	Force bool
 }
@@ -38,9 +41,11 @@ type Options struct {
 // Result says what was done.
 type Result struct {
 	DaemonJSON    string `json:"daemon_json"`
-	Binary        string `json:"binary"`
+	Binary        string `json:"binary"` // the runtime
+	Pages         string `json:"pages"`  // its page server
 	ConfigChanged bool   `json:"config_changed"`
 	BinaryChanged bool   `json:"binary_changed"`
+	PagesChanged  bool   `json:"pages_changed"`
 	// Reloaded is true when the running dockerd has taken the change over.
 	Reloaded bool `json:"reloaded"`
 	// RestartNeeded is true when dockerd has to be restarted for the rest of it: experimental mode can't be switched
@@ -51,16 +56,19 @@ type Result struct {
 // reloadTimeout bounds how long dockerd may take to act on a changed daemon.json; it needs milliseconds.
 const reloadTimeout = 15 * time.Second
 
-// Install copies the runtime to its place and registers it in daemon.json, together with experimental mode, which the
-// engine's checkpoint API needs. What else daemon.json says, and its layout, stay as they are; the file as it was is
-// kept beside it until Uninstall. Doing it twice changes nothing.
+// Install copies the runtime and its page server to their place and registers the runtime in daemon.json, together with
+// experimental mode, which the engine's checkpoint API needs. What else daemon.json says, and its layout, stay as they are;
+// the file as it was is kept beside it until Uninstall. Doing it twice changes nothing.
 func Install(ctx context.Context, opts Options) (Result, error) {
 	opts, daemon, err := opts.complete(ctx)
 	if err != nil {
 		return Result{}, err
 	}
 	defer daemon.close()
-	result := Result{DaemonJSON: opts.DaemonJSON, Binary: opts.Binary}
+	result := opts.result()
+	if err := opts.checkSources(); err != nil {
+		return result, err
+	}
 	file, err := readConfig(opts.DaemonJSON)
 	if err != nil {
 		return result, err
@@ -74,9 +82,12 @@ func Install(ctx context.Context, opts Options) (Result, error) {
 			return result, err
 		}
 	}
-	// The binary comes first, so that dockerd is never told of one that is not there.
+	// Each comes before what uses it: the runtime finds its page server, and dockerd the runtime.
+	if result.PagesChanged, err = installBinary(opts.PagesSource, result.Pages); err != nil {
+		return result, fmt.Errorf("install the page server: %w", err)
+	}
 	if result.BinaryChanged, err = installBinary(opts.Source, opts.Binary); err != nil {
-		return result, err
+		return result, fmt.Errorf("install the runtime: %w", err)
 	}
 	if changed {
 		if err := file.backup(); err != nil {
@@ -97,7 +108,7 @@ func Uninstall(ctx context.Context, opts Options) (Result, error) {
 		return Result{}, err
 	}
 	defer daemon.close()
-	result := Result{DaemonJSON: opts.DaemonJSON, Binary: opts.Binary}
+	result := opts.result()
 	if !opts.Force {
 		if err := daemon.unused(ctx); err != nil {
 			return result, err
@@ -130,23 +141,27 @@ func Uninstall(ctx context.Context, opts Options) (Result, error) {
 			return result, err
 		}
 	}
-	// dockerd has forgotten the binary, so now it may go; and only now is the file as it was of no more use.
-	err = os.Remove(opts.Binary)
-	result.BinaryChanged = err == nil
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	// dockerd has forgotten the binaries, so now they may go; and only now is the file as it was of no more use.
+	if result.BinaryChanged, err = removeBinary(opts.Binary); err != nil {
 		return result, fmt.Errorf("remove the runtime: %w", err)
+	}
+	if result.PagesChanged, err = removeBinary(result.Pages); err != nil {
+		return result, fmt.Errorf("remove the page server: %w", err)
 	}
 	return result, file.removeBackup()
 }
 
 // complete fills the options' defaults in, and finds the running dockerd.
 func (o Options) complete(ctx context.Context) (Options, *daemon, error) {
+	self, err := os.Executable() // with symbolic links resolved
+	if err != nil {
+		return o, nil, fmt.Errorf("find the running binary: %w", err)
+	}
 	if o.Source == "" {
-		self, err := os.Executable()
-		if err != nil {
-			return o, nil, fmt.Errorf("find the running binary: %w", err)
-		}
-		o.Source = self
+		o.Source = filepath.Join(filepath.Dir(self), ociruntime.Name)
+	}
+	if o.PagesSource == "" {
+		o.PagesSource = self
 	}
 	if o.Binary == "" {
 		o.Binary = DefaultBinary
@@ -159,6 +174,20 @@ func (o Options) complete(ctx context.Context) (Options, *daemon, error) {
 		o.DaemonJSON = d.configFile()
 	}
 	return o, d, nil
+}
+
+// checkSources tells what is missing before anything is changed.
+func (o Options) checkSources() error {
+	for _, source := range []string{o.Source, o.PagesSource} {
+		if _, err := os.Stat(source); err != nil {
+			return fmt.Errorf("%w: put %s there; make build makes it", err, filepath.Base(source))
+		}
+	}
+	return nil
+}
+
+func (o Options) result() Result {
+	return Result{DaemonJSON: o.DaemonJSON, Binary: o.Binary, Pages: filepath.Join(filepath.Dir(o.Binary), ociruntime.PagesName)}
 }
 
 // unused reports containers of the runtime. Without a running dockerd nobody can tell, and none is started either.

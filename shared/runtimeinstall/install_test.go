@@ -28,33 +28,44 @@ const daemonConfig = `{
 func TestInstallIntoRunningDaemon(t *testing.T) {
 	ctx := context.Background()
 	d := startDaemon(t)
-	source := fakeBinary(t, "runtime 1")
-	opts := Options{Host: d.host, Source: source, Binary: filepath.Join(d.dir, "bin", "criu-docker-runc")}
+	opts := Options{
+		Host: d.host, Source: fakeBinary(t, "runtime 1"), PagesSource: fakeBinary(t, "pages 1"),
+		Binary: filepath.Join(d.dir, "bin", "criu-docker-runc"),
+	}
+	pages := filepath.Join(d.dir, "bin", "criu-docker-pages")
 
 	got, err := Install(ctx, opts)
 	require.NoError(t, err)
 	require.Equal(t, Result{
-		DaemonJSON: d.config, Binary: opts.Binary,
-		ConfigChanged: true, BinaryChanged: true, Reloaded: true, RestartNeeded: true,
+		DaemonJSON: d.config, Binary: opts.Binary, Pages: pages,
+		ConfigChanged: true, BinaryChanged: true, PagesChanged: true, Reloaded: true, RestartNeeded: true,
 	}, got, "the daemon's own --config-file was found, and experimental mode needs a restart")
 	require.Equal(t, opts.Binary, d.runtimes(t)[engine.RuntimeName])
 	require.Equal(t, "/usr/bin/runc", d.runtimes(t)["other"])
-	installed, err := os.Stat(opts.Binary)
-	require.NoError(t, err)
-	require.Equal(t, os.FileMode(0o755), installed.Mode())
+	requireProgram(t, opts.Binary, "runtime 1")
+	requireProgram(t, pages, "pages 1")
 	config, err := os.Stat(d.config)
 	require.NoError(t, err)
 	require.Equal(t, os.FileMode(0o640), config.Mode())
 
 	got, err = Install(ctx, opts)
 	require.NoError(t, err)
-	require.Equal(t, Result{DaemonJSON: d.config, Binary: opts.Binary, RestartNeeded: true}, got, "twice changes nothing")
+	require.Equal(t, Result{DaemonJSON: d.config, Binary: opts.Binary, Pages: pages, RestartNeeded: true}, got, "twice changes nothing")
 
-	require.NoError(t, os.WriteFile(source, []byte("runtime 2"), 0o755))
+	require.NoError(t, os.WriteFile(opts.Source, []byte("runtime 2"), 0o755))
 	got, err = Install(ctx, opts)
 	require.NoError(t, err)
 	require.True(t, got.BinaryChanged)
+	require.False(t, got.PagesChanged)
 	require.False(t, got.ConfigChanged)
+	requireProgram(t, opts.Binary, "runtime 2")
+
+	require.NoError(t, os.WriteFile(opts.PagesSource, []byte("pages 2"), 0o755))
+	got, err = Install(ctx, opts)
+	require.NoError(t, err)
+	require.False(t, got.BinaryChanged)
+	require.True(t, got.PagesChanged)
+	requireProgram(t, pages, "pages 2")
 
 	d.stop(t)
 	d.start(t)
@@ -72,19 +83,20 @@ func TestInstallIntoRunningDaemon(t *testing.T) {
 	got, err = Uninstall(ctx, opts)
 	require.NoError(t, err)
 	require.Equal(t, Result{
-		DaemonJSON: d.config, Binary: opts.Binary,
-		ConfigChanged: true, BinaryChanged: true, Reloaded: true, RestartNeeded: true,
+		DaemonJSON: d.config, Binary: opts.Binary, Pages: pages,
+		ConfigChanged: true, BinaryChanged: true, PagesChanged: true, Reloaded: true, RestartNeeded: true,
 	}, got)
 	require.NotContains(t, d.runtimes(t), engine.RuntimeName)
 	content, err := os.ReadFile(d.config)
 	require.NoError(t, err)
 	require.Equal(t, daemonConfig, string(content), "not a byte differs from before")
 	require.NoFileExists(t, opts.Binary)
+	require.NoFileExists(t, pages)
 	require.NoFileExists(t, d.config+backupSuffix)
 
 	got, err = Uninstall(ctx, opts)
 	require.NoError(t, err)
-	require.Equal(t, Result{DaemonJSON: d.config, Binary: opts.Binary, RestartNeeded: true}, got, "twice changes nothing")
+	require.Equal(t, Result{DaemonJSON: d.config, Binary: opts.Binary, Pages: pages, RestartNeeded: true}, got, "twice changes nothing")
 }
 
 func TestInstallIntoExperimentalDaemon(t *testing.T) {
@@ -186,6 +198,63 @@ func TestInstallLeavesBrokenConfigAlone(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, left, 1, "neither backup nor binary")
 	}
+}
+
+// The runtime that is where it is to be already is not copied onto itself, and a page server that is a link to the
+// criu-docker beside it is left as that.
+func TestInstallInPlace(t *testing.T) {
+	dir := t.TempDir()
+	opts := Options{
+		Host: "unix://" + filepath.Join(dir, "none.sock"), DaemonJSON: filepath.Join(dir, "daemon.json"),
+		Source: filepath.Join(dir, "criu-docker-runc"), PagesSource: filepath.Join(dir, "criu-docker"),
+	}
+	opts.Binary = opts.Source
+	pages := filepath.Join(dir, "criu-docker-pages")
+	require.NoError(t, os.WriteFile(opts.Source, []byte("runtime"), 0o755))
+	require.NoError(t, os.WriteFile(opts.PagesSource, []byte("pages"), 0o755))
+	require.NoError(t, os.Symlink("criu-docker", pages))
+	got, err := Install(context.Background(), opts)
+	require.NoError(t, err)
+	require.True(t, got.ConfigChanged)
+	require.False(t, got.BinaryChanged)
+	require.False(t, got.PagesChanged)
+
+	_, err = Uninstall(context.Background(), opts)
+	require.NoError(t, err)
+	require.NoFileExists(t, opts.Source)
+	_, err = os.Lstat(pages)
+	require.ErrorIs(t, err, os.ErrNotExist)
+	requireProgram(t, opts.PagesSource, "pages")
+}
+
+func TestInstallWithoutSource(t *testing.T) {
+	dir := t.TempDir()
+	opts := Options{
+		Host: "unix://" + filepath.Join(dir, "none.sock"), DaemonJSON: filepath.Join(dir, "daemon.json"),
+		Source: "/no/such/criu-docker-runc", Binary: filepath.Join(dir, "criu-docker-runc"),
+	}
+	_, err := Install(context.Background(), opts)
+	require.ErrorIs(t, err, os.ErrNotExist)
+	require.ErrorContains(t, err, opts.Source)
+	require.ErrorContains(t, err, "make build")
+	opts.Source, opts.PagesSource = fakeBinary(t, "runtime"), "/no/such/criu-docker"
+	_, err = Install(context.Background(), opts)
+	require.ErrorContains(t, err, opts.PagesSource)
+	left, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Empty(t, left, "nothing is changed")
+	_, err = Uninstall(context.Background(), opts)
+	require.NoError(t, err, "what was installed can go all the same")
+}
+
+func requireProgram(t *testing.T, path, content string) {
+	t.Helper()
+	have, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, content, string(have))
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o755), info.Mode())
 }
 
 func fakeBinary(t *testing.T, content string) string {

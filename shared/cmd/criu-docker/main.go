@@ -30,7 +30,7 @@ const (
 
 func main() {
 	if filepath.Base(os.Args[0]) == ociruntime.PagesName {
-		os.Exit(servePages(os.Args[1:], os.Stderr))
+		os.Exit(servePages(os.Args[1:], os.Stdout, os.Stderr))
 	}
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }

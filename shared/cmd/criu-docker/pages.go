@@ -11,9 +11,12 @@ import (
 )
 
 // servePages serves the memory of the clone that args name, for the supervisor at descriptor ociruntime.PagesFd, and
-// returns the exit code.
-func servePages(args []string, stderr io.Writer) int {
+// returns the exit code. Whoever wants to know whether it would run asks for its version.
+func servePages(args []string, stdout, stderr io.Writer) int {
 	log := slog.New(slog.NewTextHandler(stderr, nil))
+	if len(args) == 1 && args[0] == "--version" {
+		return run([]string{"version"}, stdout, stderr)
+	}
 	if len(args) != 1 {
 		fmt.Fprintf(stderr, "usage: %s CONTAINER; it is started by %s\n", ociruntime.PagesName, ociruntime.Name)
 		return exitUsage
