@@ -40,6 +40,9 @@ type Options struct {
 	// Force publishes a new snapshot even though the store has one for this image and configuration; it replaces that
 	// one in place.
 	Force bool
+	// NoProfile leaves the profile out: a restore of the snapshot, before it is published, that records which memory the app
+	// needs first. A clone then answers what the donor answered; what else it does, to a queue say, it does once more.
+	NoProfile bool
 	// Dir is the directory for unfinished work, on a disk that holds the app's memory; "" means DefaultDir.
 	Dir string
 	// OnEvent, if set, is told of every step; it must not block.
@@ -82,7 +85,7 @@ type WarmupRequest struct {
 
 // Event reports progress: a step's beginning (Done false), advance, or end.
 type Event struct {
-	Step    string // "image", "create", "boot", "warmup", "freeze", "rootfs", "pack", "publish"
+	Step    string // "image", "create", "boot", "warmup", "freeze", "rootfs", "profile", "publish"
 	Message string
 	Current int64 // bytes, where the step counts them
 	Total   int64

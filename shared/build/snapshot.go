@@ -79,6 +79,19 @@ func Snapshot(ctx context.Context, eng *engine.Engine, opts Options) (_ *Result,
 	if err != nil {
 		return nil, err
 	}
+	if !opts.NoProfile && opts.Checkpoint.TCP != criu.TCPEstablished { // whose connections are the donor's
+		end = p.begin("profile")
+		if src.First, err = d.profile(ctx, spec, src); err == nil {
+			end(fmt.Sprintf("%d KiB are needed first", total(src.First)>>10))
+		} else if ctx.Err() != nil {
+			return nil, err
+		} else {
+			end(fmt.Sprintf("failed, so that nothing is known of what is needed first: %v", err))
+		}
+	}
+	if src.First, err = eagerFirst(src); err != nil {
+		return nil, err
+	}
 	manifest, cfg, err := publish(ctx, opts.Store, ref, opts.Force, src, &p)
 	if err != nil {
 		return nil, err
@@ -127,6 +140,26 @@ func describeImage(reference string, img image.InspectResponse) snapshot.Image {
 		i.RepoDigest = img.RepoDigests[0]
 	}
 	return i
+}
+
+// eagerFirst puts what CRIU itself reads before what the app needs first.
+func eagerFirst(src snapshot.Source) ([]snapshot.Range, error) {
+	eager, err := criu.EagerPages(src.CheckpointDir)
+	if err != nil {
+		return nil, err
+	}
+	var list []snapshot.Range
+	for _, r := range eager {
+		list = append(list, snapshot.Range{File: r.File, Offset: r.Offset, Length: r.Length})
+	}
+	return append(list, src.First...), nil
+}
+
+func total(ranges []snapshot.Range) (n int64) {
+	for _, r := range ranges {
+		n += r.Length
+	}
+	return n
 }
 
 // publish packs src and names it. The ref comes last: until then nobody can find the snapshot. With force it replaces what

@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/criu-docker/criu-docker/shared/engine"
-	"github.com/criu-docker/criu-docker/shared/ociruntime"
 )
 
 // Sweep removes what builds left behind that were killed: a build holds a lock on its work directory for as long as it
@@ -64,7 +63,7 @@ func sweepRequests(ctx context.Context, eng *engine.Engine, dir string) error {
 	var errs []error
 	for _, id := range ids {
 		req, err := runDir.ReadRequest(id)
-		if err != nil || req.Kind != ociruntime.KindDonor || filepath.Dir(filepath.Dir(req.CheckpointDir)) != filepath.Clean(dir) {
+		if err != nil || filepath.Dir(filepath.Dir(req.CheckpointDir)) != filepath.Clean(dir) {
 			continue // another's, and one that can't be read is nobody's to guess
 		}
 		if _, err := eng.Client.ContainerInspect(ctx, id); engine.IsNotFound(err) {
@@ -83,8 +82,8 @@ func removeDonor(ctx context.Context, eng *engine.Engine, id string) error {
 	return runDir.Forget(id)
 }
 
-// workDir is the place of one build: DIR/checkpoint, DIR/rootfs.tar, DIR/nomad. It owns the donors that carry its
-// path in their label.
+// workDir is the place of one build: DIR/checkpoint, DIR/rootfs.tar, DIR/record, DIR/nomad. It owns the donors, and the
+// clones that profile them, that carry its path in their label.
 type workDir struct {
 	dir  string
 	held *os.File
@@ -111,6 +110,7 @@ func newWorkDir(parent string) (*workDir, error) {
 
 func (w *workDir) checkpoint() string { return filepath.Join(w.dir, "checkpoint") }
 func (w *workDir) rootfs() string     { return filepath.Join(w.dir, "rootfs.tar") }
+func (w *workDir) record() string     { return filepath.Join(w.dir, "record") }
 
 // lock takes the directory's lock if it is free. A directory that vanishes meanwhile counts as locked by its remover.
 func (w *workDir) lock() (bool, error) {

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/criu-docker/criu-docker/shared/internal/filelock"
+	"github.com/criu-docker/criu-docker/shared/pages"
 	"github.com/criu-docker/criu-docker/shared/snapshot"
 	"github.com/criu-docker/criu-docker/shared/store"
 )
@@ -41,6 +43,7 @@ const (
 	manifestFile = "manifest.json"
 	sizesFile    = "sizes.json" // path → bytes of every file that Unpack wrote
 	usedFile     = "used"       // its modification time is the last use
+	wholeFile    = "whole"      // is there when everything is, and on disk
 )
 
 // Cache is a directory of unpacked snapshots. It is safe for concurrent use by goroutines and processes: they exclude each
@@ -80,61 +83,164 @@ type Entry struct {
 	Manifest ocispec.Descriptor
 	Config   snapshot.Config
 	Dir      string // holds checkpoint/, and rootfs.tar if the donor changed its container layer
-	Warm     bool   // it was there already
+	Warm     bool   // it was there already, and whole
+	// Filling is what brings the memory that is not there yet; nil if the snapshot is whole.
+	Filling *Filling
 
 	lock    *filelock.Lock // shared; keeps evictions away
 	release sync.Once
 }
 
-// Release lets the entry be evicted again.
+// Release lets the entry be evicted again. Its Filling must not be used any more.
 func (e *Entry) Release() {
-	e.release.Do(func() { _ = e.lock.Release() }) // closing gives the lock up whatever it returns
+	e.release.Do(func() {
+		if e.Filling != nil {
+			e.Filling.close()
+		}
+		_ = e.lock.Release() // closing gives the lock up whatever it returns
+	})
+}
+
+// First is what the app needs first of its memory, in the order in which it does; nil if that was not recorded.
+func (e *Entry) First() ([]pages.Range, error) {
+	m, err := readManifest(e.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("cache: snapshot %s: %w", e.Manifest.Digest, err)
+	}
+	frames, err := snapshot.Frames(m)
+	if err != nil {
+		return nil, fmt.Errorf("cache: snapshot %s: %w", e.Manifest.Digest, err)
+	}
+	var list []pages.Range
+	for _, f := range frames {
+		if !f.First {
+			continue
+		}
+		for _, extent := range f.Extents {
+			list = append(list, pages.Range{File: f.File, Offset: extent.Offset, Length: extent.Length})
+		}
+	}
+	return list, nil
 }
 
 // Get returns the snapshot that manifest describes, fetching it from s if it is not there. Of many that ask at the same
 // time one fetches and the others wait; when it fails or gives up, the next one tries for itself.
 func (c *Cache) Get(ctx context.Context, s store.Store, manifest ocispec.Descriptor) (*Entry, error) {
-	e, err := c.get(ctx, s, manifest)
+	e, err := c.get(ctx, s, manifest, c.fetchWhole)
+	if err == nil && e.Filling != nil { // somebody else has begun it
+		if err = e.Filling.FetchAll(ctx); err != nil {
+			e.Release()
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("cache %s: snapshot %s: %w", c.dir, manifest.Digest, err)
 	}
 	return e, nil
 }
 
-func (c *Cache) get(ctx context.Context, s store.Store, manifest ocispec.Descriptor) (*Entry, error) {
+// Begin is Get for those who can go on without the memory that CRIU leaves to a page server: where that is not there, the
+// entry has a Filling, which remembers s. Somebody must see to it that the filling comes to its end.
+func (c *Cache) Begin(ctx context.Context, s store.Store, manifest ocispec.Descriptor) (*Entry, error) {
+	e, err := c.get(ctx, s, manifest, c.fetchFiles)
+	if err == nil && e.Filling != nil {
+		if err = e.Filling.ensureEager(ctx); err != nil {
+			e.Release()
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cache %s: snapshot %s: %w", c.dir, manifest.Digest, err)
+	}
+	return e, nil
+}
+
+// Resume returns an entry that Begin has made, in this process or another one. open opens the store that the rest comes
+// from; it is called when that is needed. fs.ErrNotExist if there is no such entry.
+func (c *Cache) Resume(ctx context.Context, manifest digest.Digest, open func(context.Context) (store.Store, error)) (*Entry, error) {
+	name, err := entryName(manifest)
+	if err == nil {
+		var e *Entry
+		if e, err = c.held(ctx, ocispec.Descriptor{Digest: manifest}, name, &source{open: open}); err == nil {
+			return e, nil
+		}
+	}
+	return nil, fmt.Errorf("cache %s: snapshot %s: %w", c.dir, manifest, err)
+}
+
+// fetcher writes a snapshot, or what there must be of it at least, to dir.
+type fetcher func(ctx context.Context, s store.Store, m ocispec.Manifest, cfg snapshot.Config, dir string) error
+
+func (c *Cache) get(ctx context.Context, s store.Store, manifest ocispec.Descriptor, fetch fetcher) (*Entry, error) {
 	name, err := entryName(manifest.Digest)
 	if err != nil {
 		return nil, err
 	}
 	for warm := true; ; warm = false {
-		lock, err := filelock.Acquire(ctx, c.path(locksDir, name), filelock.Shared)
-		if err != nil {
-			return nil, err
-		}
-		cfg, err := c.use(name)
+		e, err := c.held(ctx, manifest, name, &source{opened: s})
 		if err == nil {
-			return &Entry{Manifest: manifest, Config: cfg, Dir: c.path(snapshotsDir, name), Warm: warm, lock: lock}, nil
+			e.Warm = warm && e.Filling == nil
+			return e, nil
 		}
-		if err := lock.Release(); err != nil {
+		if ctx.Err() != nil {
 			return nil, err
 		}
-		if err := c.fill(ctx, s, manifest, name); err != nil { // whatever was wrong with the entry, fetch it anew
+		if err := c.fill(ctx, s, manifest, name, fetch); err != nil { // whatever was wrong with the entry, fetch it anew
 			return nil, err
 		}
 	}
 }
 
-// use reads the config of a snapshot that is there and whole, and notes the use; the caller holds its lock.
-func (c *Cache) use(name string) (snapshot.Config, error) {
-	cfg, err := c.load(name)
-	if err == nil {
-		err = c.checkSizes(name)
+// held returns an entry with its lock.
+func (c *Cache) held(ctx context.Context, manifest ocispec.Descriptor, name string, src *source) (*Entry, error) {
+	lock, err := filelock.Acquire(ctx, c.path(locksDir, name), filelock.Shared)
+	if err != nil {
+		return nil, err
+	}
+	e := &Entry{Manifest: manifest, Dir: c.path(snapshotsDir, name), lock: lock}
+	whole, err := false, error(nil)
+	if e.Config, whole, err = c.use(name); err == nil && !whole {
+		e.Filling, err = c.filling(name, src)
 	}
 	if err != nil {
-		return cfg, err
+		return nil, errors.Join(err, lock.Release())
+	}
+	return e, nil
+}
+
+// use reads the config of a snapshot that is there, notes the use, and tells whether the snapshot is whole; the caller holds
+// its lock.
+func (c *Cache) use(name string) (cfg snapshot.Config, whole bool, err error) {
+	if cfg, err = c.load(name); err != nil {
+		return cfg, false, err
+	}
+	if err := c.checkSizes(name); err != nil {
+		return cfg, false, err
+	}
+	if whole, err = c.isWhole(name); err != nil {
+		return cfg, false, err
 	}
 	now := time.Now()
-	return cfg, os.Chtimes(c.path(snapshotsDir, name, usedFile), now, now)
+	return cfg, whole, os.Chtimes(c.path(snapshotsDir, name, usedFile), now, now)
+}
+
+// isWhole tells whole entries from those that are being filled. One that was begun before the last boot is an error:
+// nothing says what of it has reached the disk.
+func (c *Cache) isWhole(name string) (bool, error) {
+	if _, err := os.Lstat(c.path(snapshotsDir, name, wholeFile)); !errors.Is(err, fs.ErrNotExist) {
+		return err == nil, err
+	}
+	boot, err := bootID()
+	if err != nil {
+		return false, err
+	}
+	state, err := os.ReadFile(c.path(snapshotsDir, name, stateFile))
+	if errors.Is(err, fs.ErrNotExist) { // finished between the two looks, or never
+		_, err = os.Lstat(c.path(snapshotsDir, name, wholeFile))
+		return err == nil, err
+	}
+	if err == nil && !strings.HasPrefix(string(state), boot) {
+		err = errors.New("its fetching was interrupted by a reboot")
+	}
+	return false, err
 }
 
 func (c *Cache) load(name string) (cfg snapshot.Config, err error) {

@@ -16,15 +16,15 @@ import (
 	"github.com/criu-docker/criu-docker/shared/store"
 )
 
-// fill fetches a snapshot unless somebody else has done so meanwhile. It becomes visible, by a rename, when it is whole
-// and on disk.
-func (c *Cache) fill(ctx context.Context, s store.Store, manifest ocispec.Descriptor, name string) error {
+// fill fetches a snapshot unless somebody else has done so meanwhile. It becomes visible by a rename, when everything is
+// there that fetch is to bring.
+func (c *Cache) fill(ctx context.Context, s store.Store, manifest ocispec.Descriptor, name string, fetch fetcher) error {
 	lock, err := filelock.Acquire(ctx, c.path(locksDir, name), filelock.Exclusive)
 	if err != nil {
 		return err
 	}
 	defer lock.Release()
-	if _, err := c.use(name); err == nil {
+	if _, _, err := c.use(name); err == nil {
 		return nil
 	}
 	if c.has(name) { // damaged
@@ -36,7 +36,7 @@ func (c *Cache) fill(ctx context.Context, s store.Store, manifest ocispec.Descri
 	if err := os.RemoveAll(tmp); err != nil { // a killed filler's
 		return err
 	}
-	err = c.fetch(ctx, s, manifest, tmp)
+	err = c.fetch(ctx, s, manifest, tmp, fetch)
 	if err == nil {
 		err = os.Rename(tmp, c.path(snapshotsDir, name))
 	}
@@ -46,8 +46,8 @@ func (c *Cache) fill(ctx context.Context, s store.Store, manifest ocispec.Descri
 	return syncPath(c.path(snapshotsDir))
 }
 
-// fetch writes a whole snapshot to dir.
-func (c *Cache) fetch(ctx context.Context, s store.Store, manifest ocispec.Descriptor, dir string) error {
+// fetch makes an entry in dir.
+func (c *Cache) fetch(ctx context.Context, s store.Store, manifest ocispec.Descriptor, dir string, fetch fetcher) error {
 	m, cfg, err := snapshot.Load(ctx, s, manifest)
 	if err != nil {
 		return err
@@ -58,26 +58,69 @@ func (c *Cache) fetch(ctx context.Context, s store.Store, manifest ocispec.Descr
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
-	if err := snapshot.Unpack(ctx, s, m, cfg, dir); err != nil {
-		return err
-	}
-	sizes, err := fileSizes(dir)
-	if err != nil {
-		return err
-	}
-	for file, v := range map[string]any{configFile: cfg, manifestFile: m, sizesFile: sizes} {
-		b, err := json.Marshal(v)
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(filepath.Join(dir, file), b, 0o600); err != nil {
+	for file, v := range map[string]any{configFile: cfg, manifestFile: m} {
+		if err := writeJSON(filepath.Join(dir, file), v); err != nil {
 			return err
 		}
 	}
 	if err := os.WriteFile(filepath.Join(dir, usedFile), nil, 0o600); err != nil {
 		return err
 	}
-	return syncTree(dir)
+	return fetch(ctx, s, m, cfg, dir)
+}
+
+// fetchWhole is the fetcher of whole entries; they are on disk when they become visible.
+func (c *Cache) fetchWhole(ctx context.Context, s store.Store, m ocispec.Manifest, cfg snapshot.Config, dir string) error {
+	if err := snapshot.Unpack(ctx, s, m, cfg, dir); err != nil {
+		return err
+	}
+	if err := noteSizes(dir); err != nil {
+		return err
+	}
+	if err := syncTree(dir); err != nil {
+		return err
+	}
+	return markWhole(dir)
+}
+
+// fetchFiles is the fetcher of entries that are filled later.
+func (c *Cache) fetchFiles(ctx context.Context, s store.Store, m ocispec.Manifest, cfg snapshot.Config, dir string) error {
+	frames, err := snapshot.Frames(m)
+	if err != nil {
+		return err
+	}
+	if err := snapshot.UnpackFiles(ctx, s, m, cfg, dir); err != nil {
+		return err
+	}
+	if err := noteSizes(dir); err != nil {
+		return err
+	}
+	return createState(dir, len(frames))
+}
+
+// markWhole says that everything else in dir is there, and on disk.
+func markWhole(dir string) error {
+	if err := os.WriteFile(filepath.Join(dir, wholeFile), nil, 0o600); err != nil {
+		return err
+	}
+	return syncPath(dir)
+}
+
+// noteSizes notes the sizes of all files of the snapshot.
+func noteSizes(dir string) error {
+	sizes, err := fileSizes(dir)
+	if err != nil {
+		return err
+	}
+	return writeJSON(filepath.Join(dir, sizesFile), sizes)
+}
+
+func writeJSON(file string, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, b, 0o600)
 }
 
 // discard removes a snapshot; the caller holds its exclusive lock. It is out of sight at once.
@@ -130,4 +173,16 @@ func syncPath(path string) error {
 		return fmt.Errorf("making it durable: %w", err)
 	}
 	return nil
+}
+
+func (c *Cache) manifest(name string) (ocispec.Manifest, error) {
+	return readManifest(c.path(snapshotsDir, name))
+}
+
+func readManifest(dir string) (m ocispec.Manifest, err error) {
+	b, err := os.ReadFile(filepath.Join(dir, manifestFile))
+	if err != nil {
+		return m, err
+	}
+	return m, json.Unmarshal(b, &m)
 }

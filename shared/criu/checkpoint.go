@@ -46,6 +46,7 @@ type Socket struct {
 	State    string `json:"state"`            // "LISTEN", "ESTABLISHED", …
 	Source   string `json:"source,omitempty"` // HOST:PORT, or a unix socket's path; abstract ones begin with "@"
 	Dest     string `json:"destination,omitempty"`
+	Device   string `json:"device,omitempty"` // that it is bound to
 }
 
 // Mount is a mount that the frozen processes saw.

@@ -233,6 +233,7 @@ func describeSocket(file *fdinfo.FileEntry) (Socket, bool) {
 			State:    socketState(sk.GetState()),
 			Source:   address(sk.GetSrcAddr(), sk.GetSrcPort()),
 			Dest:     address(sk.GetDstAddr(), sk.GetDstPort()),
+			Device:   sk.GetIfname(),
 		}, true
 	case file.GetUsk() != nil:
 		sk := file.GetUsk()

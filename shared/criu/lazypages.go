@@ -2,6 +2,8 @@ package criu
 
 import (
 	"fmt"
+	"path/filepath"
+	"strings"
 
 	"github.com/checkpoint-restore/go-criu/v8/crit/images/mm"
 	"github.com/checkpoint-restore/go-criu/v8/crit/images/pagemap"
@@ -25,51 +27,97 @@ const (
 // its own namespace, as in the names of the images.
 func LazyRuns(dir string, pid int) ([]LazyRun, error) {
 	images := &imageDir{path: dir}
-	name := fmt.Sprintf("pagemap-%d.img", pid)
-	img, err := images.image(name, &pagemap.PagemapEntry{})
-	if err != nil {
-		return nil, fmt.Errorf("lazy pages of process %d: %w", pid, err)
-	}
 	memory, err := decodeOne(images, fmt.Sprintf("mm-%d.img", pid), &mm.MmEntry{})
 	if err != nil {
 		return nil, fmt.Errorf("lazy pages of process %d: %w", pid, err)
 	}
-	var (
-		runs   []LazyRun
-		file   string
-		offset int64
-		vmas   = memory.GetVmas() // by address
-	)
-	for _, entry := range img.Entries {
-		if head, ok := entry.Message.(*pagemap.PagemapHead); ok {
-			file = fmt.Sprintf("pages-%d.img", head.GetPagesId())
-			continue
-		}
-		e, ok := entry.Message.(*pagemap.PagemapEntry)
-		if !ok {
-			return nil, fmt.Errorf("%s: holds %T, want %T", name, entry.Message, e)
-		}
-		length := max(e.GetNrPages(), uint64(e.GetCompatNrPages())) * pageSize
-		if e.GetFlags()&pagePresent == 0 {
-			continue // zeros, or a parent image's
-		}
-		begin := offset
-		offset += int64(length) //nolint:gosec // of a file
-		if e.GetFlags()&pageLazy == 0 {
-			continue
-		}
-		for start, end := e.GetVaddr(), e.GetVaddr()+length; start < end; {
+	var runs []LazyRun
+	vmas := memory.GetVmas() // by address
+	name := fmt.Sprintf("pagemap-%d.img", pid)
+	err = images.present(name, func(e present) error {
+		for start, end, offset := e.start, e.end(), e.Offset; e.lazy && start < end; {
 			for len(vmas) > 0 && vmas[0].GetEnd() <= start {
 				vmas = vmas[1:]
 			}
 			if len(vmas) == 0 || start < vmas[0].GetStart() {
-				return nil, fmt.Errorf("%s: pages at %#x, where mm-%d.img has no mapping", name, start, pid)
+				return fmt.Errorf("%s: pages at %#x, where mm-%d.img has no mapping", name, start, pid)
 			}
 			stop := min(end, vmas[0].GetEnd())
-			runs = append(runs, LazyRun{Start: start, End: stop, File: file, Offset: begin})
-			begin += int64(stop - start) //nolint:gosec // of a file
+			runs = append(runs, LazyRun{Start: start, End: stop, File: e.File, Offset: offset})
+			offset += int64(stop - start) //nolint:gosec // of a file
 			start = stop
 		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("lazy pages of process %d: %w", pid, err)
 	}
 	return runs, nil
+}
+
+// PageRange is a part of a page image.
+type PageRange struct {
+	File           string
+	Offset, Length int64 // bytes
+}
+
+// EagerPages returns the parts of the page images in dir that CRIU itself reads in a lazy restore: stacks, what was
+// changed of mapped files, shared memory.
+func EagerPages(dir string) ([]PageRange, error) {
+	images := &imageDir{path: dir}
+	maps, err := filepath.Glob(filepath.Join(dir, "pagemap-*.img"))
+	if err != nil {
+		return nil, err
+	}
+	var list []PageRange
+	for _, path := range maps {
+		shared := strings.HasPrefix(filepath.Base(path), "pagemap-shmem-")
+		err := images.present(filepath.Base(path), func(e present) error {
+			if !e.lazy || shared {
+				list = append(list, e.PageRange)
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("pages that are restored at once: %w", err)
+		}
+	}
+	return list, nil
+}
+
+// present is an entry of a pagemap whose content is in the page image.
+type present struct {
+	PageRange
+	start uint64 // address
+	lazy  bool
+}
+
+func (p present) end() uint64 { return p.start + uint64(p.Length) } //nolint:gosec // of a mapping
+
+// present calls f for the entries of a pagemap image.
+func (d *imageDir) present(name string, f func(present) error) error {
+	img, err := d.image(name, &pagemap.PagemapEntry{})
+	if err != nil {
+		return err
+	}
+	var next PageRange
+	for _, entry := range img.Entries {
+		if head, ok := entry.Message.(*pagemap.PagemapHead); ok {
+			next.File = fmt.Sprintf("pages-%d.img", head.GetPagesId())
+			continue
+		}
+		e, ok := entry.Message.(*pagemap.PagemapEntry)
+		if !ok {
+			return fmt.Errorf("%s: holds %T, want %T", name, entry.Message, e)
+		}
+		if e.GetFlags()&pagePresent == 0 {
+			continue // zeros, or a parent image's
+		}
+		next.Length = int64(max(e.GetNrPages(), uint64(e.GetCompatNrPages()))) * pageSize //nolint:gosec // of a mapping
+		if err := f(present{PageRange: next, start: e.GetVaddr(), lazy: e.GetFlags()&pageLazy != 0}); err != nil {
+			return err
+		}
+		next.Offset += next.Length
+	}
+	return nil
 }

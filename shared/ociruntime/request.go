@@ -46,7 +46,8 @@ type Request struct {
 	RootfsDelta string `json:"rootfs_delta,omitempty"`
 	// Lazy lets the clone run while its memory is being filled in by a page server.
 	Lazy bool `json:"lazy,omitempty"`
-	// Source, for a lazy restore from page images that are not whole, is where the rest of them comes from.
+	// Source, for a lazy restore from a cache, is where the page server learns what is needed first, and gets what the page
+	// images lack.
 	Source *Source `json:"source,omitempty"`
 	// Record, for a lazy restore, is a file that gets the pages that the app needs, in this order; nothing else is filled in.
 	Record string `json:"record,omitempty"`
@@ -59,9 +60,12 @@ type Request struct {
 	Timeout time.Duration `json:"timeout_ns,omitempty"`
 }
 
-// Source is a store that the page server of a clone fetches from.
+// Source is where the page server of a clone finds its snapshot.
 type Source struct {
-	Store string `json:"store"` // address
+	Cache    string `json:"cache"`    // directory
+	Manifest string `json:"manifest"` // digest
+	// Store is the address of the store that has what the cache does not have yet.
+	Store string `json:"store"`
 	// Env are the variables of whoever made the request that decide how the store is reached: a runtime has its engine's.
 	Env []string `json:"env,omitempty"`
 }

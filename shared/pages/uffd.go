@@ -24,6 +24,15 @@ const (
 	messageSize = 32
 )
 
+// Supported tells whether this kernel lets a page server work.
+func Supported() error {
+	fd, _, errno := unix.Syscall(unix.SYS_USERFAULTFD, unix.O_CLOEXEC|unix.O_NONBLOCK, 0, 0)
+	if errno != 0 {
+		return fmt.Errorf("this kernel has no userfaultfd: %w", errno)
+	}
+	return unix.Close(int(fd))
+}
+
 // uffd is the userfaultfd of a process's memory.
 type uffd int
 

@@ -4,9 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
-	"slices"
+	"sync"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
@@ -60,6 +59,7 @@ type start struct {
 	opts Options
 	img  image.InspectResponse
 
+	mu    sync.Mutex
 	steps []Event
 }
 
@@ -103,31 +103,29 @@ func (s *start) restore(ctx context.Context) (_ *Result, err error) {
 	}
 	end(entry.Name)
 
-	end = s.begin("fetch")
-	cached, err := s.opts.Cache.Get(ctx, s.opts.Store, entry.Manifest)
+	lazy, err := s.lazy(cfg)
 	if err != nil {
 		return nil, err
 	}
-	defer cached.Release()
-	if cached.Warm {
-		end("from the cache")
-	} else {
-		end("from " + s.opts.Store.URL())
+	cached, id, err := s.fetchAndCreate(ctx, entry.Manifest, lazy)
+	if cached != nil {
+		defer cached.Release()
+	}
+	if id != "" {
+		defer func() {
+			if err != nil {
+				err = errors.Join(err, s.undo(ctx, id))
+			}
+		}()
+	}
+	if err != nil {
+		return nil, err
+	}
+	if cached.Filling != nil {
+		defer s.fetchAhead(ctx, cached.Filling)()
 	}
 
-	end = s.begin("create")
-	done := s.opts.Timeline.Begin(timeline.Engine, createCall)
-	id, err := s.eng.Create(ctx, s.opts.Spec, engine.RuntimeName)
-	if err != nil {
-		return nil, err
-	}
-	done("")
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, s.undo(ctx, id))
-		}
-	}()
-	done = s.opts.Timeline.Begin(timeline.Own, "clone directory")
+	done := s.opts.Timeline.Begin(timeline.Own, "clone directory")
 	hostname, err := s.hostname(ctx, id)
 	if err != nil {
 		return nil, err
@@ -144,16 +142,18 @@ func (s *start) restore(ctx context.Context) (_ *Result, err error) {
 		Engine:        s.eng.Client.DaemonHost(),
 		CheckpointDir: clone.CheckpointDir,
 		RootfsDelta:   clone.RootfsDelta,
-		Lazy:          s.opts.Memory != MemoryEager,
+		Lazy:          lazy,
 		NetworkFirst:  networkFirst(cfg),
 		Options:       cfg.Checkpoint,
 		Timeout:       max(time.Until(deadline), time.Second),
+	}
+	if lazy {
+		request.Source = s.source(entry.Manifest)
 	}
 	if err := runDir.WriteRequest(id, request); err != nil {
 		return nil, err
 	}
 	done("")
-	end("")
 
 	end = s.begin("restore")
 	done = s.opts.Timeline.Begin(timeline.Engine, startCall)
@@ -173,22 +173,6 @@ func (s *start) restore(ctx context.Context) (_ *Result, err error) {
 	}
 	done("")
 	return &Result{ContainerID: id, Start: Hot, Ref: entry.Name, Steps: s.steps, Report: report}, nil
-}
-
-// networkFirst tells whether CRIU needs the clone's network for what was frozen: a socket that is bound to an address, or a
-// connection that goes on.
-func networkFirst(cfg snapshot.Config) bool {
-	if cfg.Checkpoint.TCP == criu.TCPEstablished {
-		return true
-	}
-	return slices.ContainsFunc(cfg.Sockets, func(s criu.Socket) bool {
-		switch s.Protocol {
-		case "unix", "netlink":
-			return false
-		}
-		bound, err := netip.ParseAddrPort(s.Source)
-		return s.Source != "" && (err != nil || !bound.Addr().IsUnspecified() && !bound.Addr().IsLoopback()) || s.Protocol == "packet"
-	})
 }
 
 // lookUpTimeout bounds the look-up of a snapshot where a cold boot is the alternative: it takes far less than a second, and
@@ -318,6 +302,8 @@ func (s *start) begin(step string) (end func(message string)) {
 	began := time.Now()
 	return func(message string) {
 		e := Event{Step: step, Message: message, Start: began, Elapsed: time.Since(began)}
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		s.steps = append(s.steps, e)
 		s.opts.Timeline.Add(timeline.Span{Name: step, Track: timeline.Own, Note: message, Start: began, Elapsed: e.Elapsed})
 		if s.opts.OnEvent != nil {

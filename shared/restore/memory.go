@@ -1,0 +1,119 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/criu-docker/criu-docker/shared/cache"
+	"github.com/criu-docker/criu-docker/shared/criu"
+	"github.com/criu-docker/criu-docker/shared/engine"
+	"github.com/criu-docker/criu-docker/shared/ociruntime"
+	"github.com/criu-docker/criu-docker/shared/pages"
+	"github.com/criu-docker/criu-docker/shared/snapshot"
+	"github.com/criu-docker/criu-docker/shared/store"
+	"github.com/criu-docker/criu-docker/shared/timeline"
+)
+
+// lazy decides how the clone's memory comes back.
+func (s *start) lazy(cfg snapshot.Config) (bool, error) {
+	switch s.opts.Memory {
+	case MemoryEager:
+		return false, nil
+	case MemoryLazy:
+		if err := pages.Supported(); err != nil {
+			return false, fmt.Errorf("memory = %q: %w: use %q or %q", s.opts.Memory, err, MemoryEager, MemoryAuto)
+		}
+		return true, nil
+	default:
+		return cfg.Sizes.Memory >= lazyPays && pages.Supported() == nil, nil
+	}
+}
+
+// fetchAndCreate fetches what the restore needs of the snapshot, and lets the engine create the container meanwhile. When
+// it fails it returns what it has got all the same.
+func (s *start) fetchAndCreate(ctx context.Context, manifest ocispec.Descriptor, lazy bool) (entry *cache.Entry, id string, err error) {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() (err error) {
+		end := s.begin("fetch")
+		if lazy {
+			entry, err = s.opts.Cache.Begin(ctx, s.opts.Store, manifest)
+		} else {
+			entry, err = s.opts.Cache.Get(ctx, s.opts.Store, manifest)
+		}
+		switch {
+		case err != nil:
+			return err
+		case entry.Warm:
+			end("from the cache")
+		case entry.Filling != nil:
+			end("begun, from " + s.opts.Store.URL())
+		default:
+			end("from " + s.opts.Store.URL())
+		}
+		return nil
+	})
+	g.Go(func() (err error) {
+		end := s.begin("create")
+		done := s.opts.Timeline.Begin(timeline.Engine, createCall)
+		if id, err = s.eng.Create(ctx, s.opts.Spec, engine.RuntimeName); err != nil {
+			return err
+		}
+		done("")
+		end("")
+		return nil
+	})
+	err = g.Wait()
+	return entry, id, err
+}
+
+// fetchAhead fetches what the app needs first, until the returned function is called: the clone's page server will go on
+// with it, but exists only later.
+func (s *start) fetchAhead(ctx context.Context, f *cache.Filling) (stop func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = f.FetchFirst(ctx) // the page server will meet what is wrong, and say so
+	}()
+	return func() {
+		cancel(errors.New("the clone runs"))
+		<-done
+	}
+}
+
+// source is where the clone's page server finds the snapshot.
+func (s *start) source(manifest ocispec.Descriptor) *ociruntime.Source {
+	return &ociruntime.Source{
+		Cache:    s.opts.Cache.Dir(),
+		Manifest: manifest.Digest.String(),
+		Store:    store.Address(s.opts.Store),
+		Env:      store.Environ(),
+	}
+}
+
+// networkFirst tells whether CRIU needs the clone's network for what was frozen: a socket that is bound to an address or to
+// a device, or a connection that goes on.
+func networkFirst(cfg snapshot.Config) bool {
+	if cfg.Checkpoint.TCP == criu.TCPEstablished {
+		return true
+	}
+	return slices.ContainsFunc(cfg.Sockets, func(s criu.Socket) bool {
+		switch {
+		case s.Protocol == "packet" || s.Device != "":
+			return true
+		case s.Protocol == "unix" || s.Protocol == "netlink" || s.Source == "":
+			return false
+		}
+		bound, err := netip.ParseAddrPort(s.Source)
+		return err != nil || !bound.Addr().IsUnspecified() && !bound.Addr().IsLoopback()
+	})
+}
+
+// lazyPays is the least memory, in bytes, that MemoryAuto restores lazily.
+const lazyPays = 0
