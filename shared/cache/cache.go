@@ -166,6 +166,16 @@ func (c *Cache) Resume(ctx context.Context, manifest digest.Digest, open func(co
 	return nil, fmt.Errorf("cache %s: snapshot %s: %w", c.dir, manifest, err)
 }
 
+// Config returns the config of a snapshot that is in the cache, whole or not; false if it is not there.
+func (c *Cache) Config(manifest digest.Digest) (snapshot.Config, bool) {
+	name, err := entryName(manifest)
+	if err != nil {
+		return snapshot.Config{}, false
+	}
+	cfg, err := c.load(name)
+	return cfg, err == nil
+}
+
 // fetcher writes a snapshot, or what there must be of it at least, to dir.
 type fetcher func(ctx context.Context, s store.Store, m ocispec.Manifest, cfg snapshot.Config, dir string) error
 

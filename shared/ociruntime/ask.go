@@ -19,6 +19,7 @@ type message struct {
 // answer is the supervisor's.
 type answer struct {
 	Error  string `json:"error,omitempty"`
+	Served bool   `json:"served,omitempty"` // criu: runc has its answer, and no CRIU is needed
 	socket int    // criu: the connection that CRIU gets instead; -1 if none
 }
 

@@ -1,36 +1,97 @@
 package ociruntime
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"strconv"
+	"strings"
 
 	"github.com/checkpoint-restore/go-criu/v8/rpc"
 	"golang.org/x/sys/unix"
+
+	"github.com/criu-docker/criu-docker/shared/criu"
 )
 
 // mediate puts the supervisor between runc and the CRIU that a shim is about to become: it hears how far the restore is,
 // and holds it up where the clone must not go on yet.
 func (s *supervision) mediate(k call) {
+	m := &mediator{supervision: s, runc: k.socket, criu: -1}
+	if err := m.begin(k); err != nil {
+		k.reply(err)
+		m.close()
+	}
+}
+
+// begin serves runc's first message itself, if it asks for the version, or lets the shim become CRIU.
+func (m *mediator) begin(k call) error {
+	first, _, err := receive(m.runc)
+	if err != nil {
+		return fmt.Errorf("message of runc to CRIU: %w", err)
+	}
+	if version, ok := answerVersion(first); ok {
+		if err := unix.Sendmsg(m.runc, version, nil, nil, unix.MSG_NOSIGNAL); err != nil {
+			return fmt.Errorf("answer to runc: %w", err)
+		}
+		err := sendJSON(k.conn, answer{Served: true}, -1)
+		k.conn.Close()
+		m.close()
+		return err
+	}
+	if first, err = m.amend(first); err != nil {
+		return err
+	}
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		k.reply(fmt.Errorf("connection to CRIU: %w", err))
-		return
+		return fmt.Errorf("connection to CRIU: %w", err)
+	}
+	defer unix.Close(fds[1])
+	m.criu = fds[0]
+	if err := unix.Sendmsg(m.criu, first, nil, nil, unix.MSG_NOSIGNAL); err != nil {
+		return fmt.Errorf("order to CRIU: %w", err)
 	}
 	criu, err := unix.PidfdOpen(k.Pid, 0)
-	if err == nil {
-		err = sendJSON(k.conn, answer{}, fds[1])
+	if err != nil {
+		return fmt.Errorf("CRIU: process %d: %w", k.Pid, err)
+	}
+	if err := sendJSON(k.conn, answer{}, fds[1]); err != nil {
+		_ = unix.Close(criu)
+		return fmt.Errorf("shim of CRIU: %w", err)
 	}
 	k.conn.Close()
-	_ = unix.Close(fds[1])
-	m := &mediator{supervision: s, runc: k.socket, criu: fds[0]}
-	if err != nil {
-		m.close()
-		return
-	}
 	go m.run()
 	go m.watch(criu)
+	return nil
+}
+
+// answerVersion answers runc's question for CRIU's version, if it is one and the answer is known: starting CRIU for that
+// takes longer than most of what it does in a restore.
+func answerVersion(b []byte) ([]byte, bool) {
+	var req rpc.CriuReq
+	if err := req.UnmarshalVT(b); err != nil || req.GetType() != rpc.CriuReqType_VERSION {
+		return nil, false
+	}
+	host, err := criu.HostInfo(context.Background())
+	if err != nil {
+		return nil, false
+	}
+	var v rpc.CriuVersion
+	for i, field := range strings.SplitN(host.CRIU, ".", 3) {
+		n, err := strconv.ParseInt(field, 10, 32)
+		if err != nil {
+			return nil, false
+		}
+		number := int32(n)
+		*[]**int32{&v.MajorNumber, &v.MinorNumber, &v.Sublevel}[i] = &number
+	}
+	if v.MinorNumber == nil {
+		return nil, false
+	}
+	ok := true
+	answer, err := (&rpc.CriuResp{Type: req.Type, Success: &ok, Version: &v}).MarshalVT()
+	return answer, err == nil
 }
 
 // mediator relays the messages of one CRIU (criu's images/rpc.proto): runc asks, CRIU notifies of its progress and waits
@@ -44,23 +105,17 @@ type mediator struct {
 func (m *mediator) run() {
 	defer m.close()
 	for {
-		b, oob, err := receive(m.runc)
-		if err == nil {
-			b, err = m.amend(b)
-		}
-		if err == nil {
-			err = unix.Sendmsg(m.criu, b, oob, nil, unix.MSG_NOSIGNAL)
-		}
-		if err != nil {
-			return // runc has what it wants, or has given up
-		}
-		if b, oob, err = receive(m.criu); err != nil {
-			return
-		}
-		if !m.notice(b) {
+		b, oob, err := receive(m.criu)
+		if err != nil || !m.notice(b) {
 			return
 		}
 		if err := unix.Sendmsg(m.runc, b, oob, nil, unix.MSG_NOSIGNAL); err != nil {
+			return
+		}
+		if b, oob, err = receive(m.runc); err != nil {
+			return // it has what it wants, or has given up
+		}
+		if err := unix.Sendmsg(m.criu, b, oob, nil, unix.MSG_NOSIGNAL); err != nil {
 			return
 		}
 	}
@@ -134,7 +189,9 @@ func (m *mediator) watch(criu int) {
 
 func (m *mediator) close() {
 	_ = unix.Close(m.runc)
-	_ = unix.Close(m.criu)
+	if m.criu >= 0 {
+		_ = unix.Close(m.criu)
+	}
 	for _, f := range m.files {
 		f.Close()
 	}

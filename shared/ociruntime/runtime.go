@@ -35,8 +35,11 @@ const runcEnv = "CRIU_DOCKER_RUNC"
 // Main runs one runtime command and returns the exit code. args are as in os.Args.
 func Main(args []string) int {
 	if filepath.Base(args[0]) == ShimName {
-		fmt.Fprintf(os.Stderr, "%s: %v\n", Name, shim(args))
-		return 127
+		if err := shim(args); err != nil {
+			fmt.Fprintf(os.Stderr, "%s: %v\n", Name, err)
+			return 127
+		}
+		return 0
 	}
 	inv, err := parse(args[1:])
 	if err != nil { // not a command line that we know: runc's to judge

@@ -48,7 +48,7 @@ func (c container) shimEnviron() []string {
 	return append(os.Environ(), "PATH="+path, supervisorEnv+"="+c.path(socketName))
 }
 
-// shim becomes CRIU; it returns only if that fails. args are as in os.Args.
+// shim becomes CRIU; it returns if that fails, or if there is nothing to do for a CRIU. args are as in os.Args.
 func shim(args []string) error {
 	path, err := realCRIU()
 	if err != nil {
@@ -63,6 +63,9 @@ func shim(args []string) error {
 		a, err := ask(socket, message{Command: "criu", Pid: os.Getpid()}, fd)
 		if err != nil {
 			return err
+		}
+		if a.Served {
+			return nil
 		}
 		if err := unix.Dup3(a.socket, fd, 0); err != nil {
 			return fmt.Errorf("connection of CRIU: %w", err)

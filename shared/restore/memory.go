@@ -35,28 +35,23 @@ func (s *start) lazy(cfg snapshot.Config) (bool, error) {
 	}
 }
 
-// fetchAndCreate fetches what the restore needs of the snapshot, and lets the engine create the container meanwhile. When
-// it fails it returns what it has got all the same.
-func (s *start) fetchAndCreate(ctx context.Context, manifest ocispec.Descriptor, lazy bool) (entry *cache.Entry, id string, err error) {
+// found is the snapshot that a container is restored from.
+type found struct {
+	store.Entry
+	cfg  snapshot.Config
+	lazy bool // its memory comes back lazily
+}
+
+// fetchAndCreate looks for the snapshot and fetches what the restore needs of it, and lets the engine create the container
+// meanwhile. When it fails it returns what it has got all the same.
+func (s *start) fetchAndCreate(ctx context.Context) (f found, entry *cache.Entry, id string, err error) {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() (err error) {
-		end := s.begin("fetch")
-		if lazy {
-			entry, err = s.opts.Cache.Begin(ctx, s.opts.Store, manifest)
-		} else {
-			entry, err = s.opts.Cache.Get(ctx, s.opts.Store, manifest)
-		}
-		switch {
-		case err != nil:
+		if f, err = s.find(ctx); err != nil {
 			return err
-		case entry.Warm:
-			end("from the cache")
-		case entry.Filling != nil:
-			end("begun, from " + s.opts.Store.URL())
-		default:
-			end("from " + s.opts.Store.URL())
 		}
-		return nil
+		entry, err = s.fetch(ctx, f)
+		return err
 	})
 	g.Go(func() (err error) {
 		end := s.begin("create")
@@ -69,7 +64,39 @@ func (s *start) fetchAndCreate(ctx context.Context, manifest ocispec.Descriptor,
 		return nil
 	})
 	err = g.Wait()
-	return entry, id, err
+	return f, entry, id, err
+}
+
+func (s *start) find(ctx context.Context) (f found, err error) {
+	end := s.begin("resolve")
+	if f.Entry, f.cfg, err = s.lookUp(ctx); err != nil {
+		return f, err
+	}
+	if f.lazy, err = s.lazy(f.cfg); err != nil {
+		return f, err
+	}
+	end(f.Name)
+	return f, nil
+}
+
+func (s *start) fetch(ctx context.Context, f found) (entry *cache.Entry, err error) {
+	end := s.begin("fetch")
+	if f.lazy {
+		entry, err = s.opts.Cache.Begin(ctx, s.opts.Store, f.Manifest)
+	} else {
+		entry, err = s.opts.Cache.Get(ctx, s.opts.Store, f.Manifest)
+	}
+	switch {
+	case err != nil:
+		return nil, err
+	case entry.Warm:
+		end("from the cache")
+	case entry.Filling != nil:
+		end("begun, from " + s.opts.Store.URL())
+	default:
+		end("from " + s.opts.Store.URL())
+	}
+	return entry, nil
 }
 
 // fetchAhead fetches what the app needs first, until the returned function is called: the clone's page server will go on

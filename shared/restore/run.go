@@ -96,18 +96,7 @@ func (s *start) timeout() time.Duration {
 }
 
 func (s *start) restore(ctx context.Context) (_ *Result, err error) {
-	end := s.begin("resolve")
-	entry, cfg, err := s.lookUp(ctx)
-	if err != nil {
-		return nil, err
-	}
-	end(entry.Name)
-
-	lazy, err := s.lazy(cfg)
-	if err != nil {
-		return nil, err
-	}
-	cached, id, err := s.fetchAndCreate(ctx, entry.Manifest, lazy)
+	found, cached, id, err := s.fetchAndCreate(ctx)
 	if cached != nil {
 		defer cached.Release()
 	}
@@ -142,20 +131,20 @@ func (s *start) restore(ctx context.Context) (_ *Result, err error) {
 		Engine:        s.eng.Client.DaemonHost(),
 		CheckpointDir: clone.CheckpointDir,
 		RootfsDelta:   clone.RootfsDelta,
-		Lazy:          lazy,
-		NetworkFirst:  networkFirst(cfg),
-		Options:       cfg.Checkpoint,
+		Lazy:          found.lazy,
+		NetworkFirst:  networkFirst(found.cfg),
+		Options:       found.cfg.Checkpoint,
 		Timeout:       max(time.Until(deadline), time.Second),
 	}
-	if lazy {
-		request.Source = s.source(entry.Manifest)
+	if found.lazy {
+		request.Source = s.source(found.Manifest)
 	}
 	if err := runDir.WriteRequest(id, request); err != nil {
 		return nil, err
 	}
 	done("")
 
-	end = s.begin("restore")
+	end := s.begin("restore")
 	done = s.opts.Timeline.Begin(timeline.Engine, startCall)
 	if err := s.eng.Start(ctx, id); err != nil {
 		return nil, explain(id, err)
@@ -172,7 +161,7 @@ func (s *start) restore(ctx context.Context) (_ *Result, err error) {
 		return nil, err
 	}
 	done("")
-	return &Result{ContainerID: id, Start: Hot, Ref: entry.Name, Steps: s.steps, Report: report}, nil
+	return &Result{ContainerID: id, Start: Hot, Ref: found.Name, Steps: s.steps, Report: report}, nil
 }
 
 // lookUpTimeout bounds the look-up of a snapshot where a cold boot is the alternative: it takes far less than a second, and
@@ -223,9 +212,11 @@ func (s *start) resolve(ctx context.Context) (store.Entry, snapshot.Config, erro
 		return store.Entry{}, snapshot.Config{}, err
 	}
 	// The config is small and says whether it is worth fetching the rest.
-	_, cfg, err := snapshot.Load(ctx, s.opts.Store, entry.Manifest)
-	if err != nil {
-		return store.Entry{}, snapshot.Config{}, fmt.Errorf("snapshot %s in %s: %w", entry.Name, s.opts.Store.URL(), err)
+	cfg, ok := s.opts.Cache.Config(entry.Manifest.Digest)
+	if !ok {
+		if _, cfg, err = snapshot.Load(ctx, s.opts.Store, entry.Manifest); err != nil {
+			return store.Entry{}, snapshot.Config{}, fmt.Errorf("snapshot %s in %s: %w", entry.Name, s.opts.Store.URL(), err)
+		}
 	}
 	if err := Fit(cfg, s.img, run, host); err != nil {
 		return store.Entry{}, snapshot.Config{}, err
