@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/docker/docker/api/types/container"
@@ -14,6 +15,7 @@ import (
 	"github.com/criu-docker/criu-docker/shared/build"
 	"github.com/criu-docker/criu-docker/shared/criu"
 	"github.com/criu-docker/criu-docker/shared/engine"
+	"github.com/criu-docker/criu-docker/shared/ociruntime"
 	"github.com/criu-docker/criu-docker/shared/store"
 )
 
@@ -47,7 +49,9 @@ func counterTask(policy string) string {
 		command = "/bin/sh"
 		args    = ["-c", %q]
 		ports   = ["http/tcp"]
-		snapshot { policy = %q }`, counter, policy)
+		snapshot {
+			policy = %q
+		}`, counter, policy)
 }
 
 func httpPort(port int) func(*drivers.TaskConfig) {
@@ -98,6 +102,21 @@ func TestHotStart(t *testing.T) {
 	b.event("Restored from snapshot")
 	require.NoError(t, b.StopTask(cfg.ID, patience, ""))
 	require.Equal(t, 0, b.wait(cfg.ID).ExitCode)
+}
+
+// A task's memory comes back as it says, or else as the plugin's configuration does.
+func TestHotStartMemory(t *testing.T) {
+	dir := t.TempDir()
+	b := newTestbed(t, fmt.Sprintf("snapshot {\nstore = %q\nmemory = \"eager\"\n}", dir))
+	publishCounter(t, b.engine, dir)
+	for memory, lazy := range map[string]bool{"": false, `memory = "lazy"`: true} {
+		cfg := b.task(strings.Replace(counterTask("always"), "snapshot {", "snapshot {\n"+memory+"\n", 1), httpPort(28105))
+		b.start(cfg)
+		request, err := ociruntime.RunDir(ociruntime.DefaultRunDir).ReadRequest(b.containers(cfg)[0].ID)
+		require.NoError(t, err)
+		require.Equal(t, lazy, request.Lazy, memory)
+		require.NoError(t, b.DestroyTask(cfg.ID, true))
+	}
 }
 
 // A clone outlives the plugin, whose successor takes it up with its logs.

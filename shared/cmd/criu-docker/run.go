@@ -25,6 +25,7 @@ type runFlags struct {
 	name     string
 	policy   string
 	ref      string
+	memory   string
 	timeout  time.Duration
 	timeline timelineFlag
 	until    string
@@ -63,6 +64,7 @@ belongs to them with criu-docker cache prune.`,
 	set.StringVar(&f.name, "name", "", "name of the container")
 	set.StringVar(&f.policy, "policy", string(restore.PolicyIfPresent), "never: boot cold; if_present: from a snapshot if one fits; always: fail where if_present boots cold")
 	set.StringVar(&f.ref, "ref", "", "start IMAGE from this snapshot rather than from the one that is looked up")
+	set.StringVar(&f.memory, "restore-memory", string(restore.MemoryAuto), "lazy: the app runs while its memory is still being filled in; eager: once all of it is there; auto: what is faster")
 	set.DurationVar(&f.timeout, "timeout", restore.DefaultTimeout, "how long looking up, fetching and restoring a snapshot may take")
 	set.Var(&f.timeline, "timeline", "show when every step of the start began and how long it took: here, or in FILE as a waterfall (.svg, .html) or as data (.json)")
 	set.Lookup("timeline").NoOptDefVal = onTerminal
@@ -113,12 +115,18 @@ func (a *app) run(ctx context.Context, f runFlags, target string, command []stri
 }
 
 func (f *runFlags) options(target string, command []string) (opts restore.Options, err error) {
-	opts = restore.Options{Policy: restore.Policy(f.policy), Ref: f.ref, Timeout: f.timeout}
+	opts = restore.Options{Policy: restore.Policy(f.policy), Ref: f.ref, Memory: restore.Memory(f.memory), Timeout: f.timeout}
 	switch opts.Policy {
 	case restore.PolicyNever, restore.PolicyIfPresent, restore.PolicyAlways:
 	default:
 		return opts, usageError{fmt.Errorf("--policy %q: want %s, %s or %s", f.policy,
 			restore.PolicyNever, restore.PolicyIfPresent, restore.PolicyAlways)}
+	}
+	switch opts.Memory {
+	case restore.MemoryLazy, restore.MemoryEager, restore.MemoryAuto:
+	default:
+		return opts, usageError{fmt.Errorf("--restore-memory %q: want %s, %s or %s (the container's limit is --memory)", f.memory,
+			restore.MemoryLazy, restore.MemoryEager, restore.MemoryAuto)}
 	}
 	switch {
 	case f.timeout <= 0:
