@@ -73,6 +73,7 @@ type snapshotConfig struct {
 	Store       string   `codec:"store"`
 	AllowStores []string `codec:"allow_stores"`
 	Policy      string   `codec:"policy"`
+	Memory      string   `codec:"memory"`
 	Timeout     string   `codec:"timeout"`
 }
 
@@ -137,9 +138,10 @@ var configSpec = hclspec.NewObject(map[string]*hclspec.Spec{
 			"store":        withDefault("store", "string", `"`+store.DefaultDir+`"`),
 			"allow_stores": hclspec.NewAttr("allow_stores", "list(string)", false),
 			"policy":       withDefault("policy", "string", `"if_present"`),
+			"memory":       withDefault("memory", "string", `"auto"`),
 			"timeout":      withDefault("timeout", "string", `"60s"`),
 		})),
-		hclspec.NewLiteral(`{ store = "`+store.DefaultDir+`", policy = "if_present", timeout = "60s" }`)),
+		hclspec.NewLiteral(`{ store = "`+store.DefaultDir+`", policy = "if_present", memory = "auto", timeout = "60s" }`)),
 })
 
 const (
@@ -177,6 +179,9 @@ func parseConfig(encoded []byte) (settings, error) {
 	if _, err := parsePolicy("snapshot.policy", s.Snapshot.Policy); err != nil {
 		return settings{}, err
 	}
+	if _, err := parseMemory("snapshot.memory", s.Snapshot.Memory); err != nil {
+		return settings{}, err
+	}
 	return s, nil
 }
 
@@ -199,4 +204,12 @@ func parsePolicy(name, value string) (restore.Policy, error) {
 		return p, nil
 	}
 	return "", fmt.Errorf("%s = %q: want %q, %q or %q", name, value, restore.PolicyNever, restore.PolicyIfPresent, restore.PolicyAlways)
+}
+
+func parseMemory(name, value string) (restore.Memory, error) {
+	switch m := restore.Memory(value); m {
+	case restore.MemoryLazy, restore.MemoryEager, restore.MemoryAuto:
+		return m, nil
+	}
+	return "", fmt.Errorf("%s = %q: want %q, %q or %q", name, value, restore.MemoryLazy, restore.MemoryEager, restore.MemoryAuto)
 }

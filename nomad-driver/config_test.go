@@ -48,6 +48,7 @@ func TestPluginConfigDefaults(t *testing.T) {
 	require.Equal(t, cache.DefaultDir, s.Cache.Dir)
 	require.Equal(t, store.DefaultDir, s.Snapshot.Store)
 	require.Equal(t, string(restore.PolicyIfPresent), s.Snapshot.Policy)
+	require.Equal(t, string(restore.MemoryAuto), s.Snapshot.Memory)
 	require.True(t, s.GC.Container)
 	require.True(t, s.GC.DanglingContainers.Enabled)
 	require.False(t, s.Volumes.Enabled)
@@ -75,6 +76,7 @@ func TestPluginConfigPartialBlocks(t *testing.T) {
 	require.Equal(t, cache.DefaultDir, s.Cache.Dir)
 	require.Equal(t, int64(1<<30), s.cacheMaxBytes)
 	require.Equal(t, "if_present", s.Snapshot.Policy)
+	require.Equal(t, "auto", s.Snapshot.Memory)
 	require.Equal(t, 10*time.Second, s.snapshotTimeout)
 }
 
@@ -84,6 +86,7 @@ func TestPluginConfigErrors(t *testing.T) {
 		{`gc { dangling_containers { period = "0s" } }`, `gc.dangling_containers.period = "0s": want a duration above zero`},
 		{`cache { max_size = "much" }`, `cache.max_size = "much": want a size such as "20GiB"`},
 		{`snapshot { policy = "sometimes" }`, `snapshot.policy = "sometimes": want "never", "if_present" or "always"`},
+		{`snapshot { memory = "64MB" }`, `snapshot.memory = "64MB": want "lazy", "eager" or "auto"`},
 		{`snapshot { timeout = "-1s" }`, `snapshot.timeout = "-1s": want a duration above zero`},
 	} {
 		_, err := parsePlugin(t, c.hcl)
@@ -122,6 +125,7 @@ func TestTaskConfigDecoding(t *testing.T) {
 			store   = "gs://snapshots"
 			policy  = "always"
 			ref     = "sha256:0123"
+			memory  = "lazy"
 			timeout = "5s"
 		}`)
 	require.Equal(t, []string{"/bin/sh", "-c"}, tc.Entrypoint)
@@ -138,33 +142,36 @@ func TestTaskConfigDecoding(t *testing.T) {
 	require.Equal(t, map[string]string{"max-size": "1m"}, tc.Logging.Config.merged())
 	require.True(t, tc.Healthchecks.Disable)
 	require.EqualValues(t, 100000, tc.CPUCFSPeriod)
-	require.Equal(t, taskSnapshot{Store: "gs://snapshots", Policy: "always", Ref: "sha256:0123", Timeout: "5s"}, tc.Snapshot)
+	require.Equal(t, taskSnapshot{Store: "gs://snapshots", Policy: "always", Ref: "sha256:0123", Memory: "lazy", Timeout: "5s"}, tc.Snapshot)
 }
 
 func TestPlan(t *testing.T) {
 	s, err := parsePlugin(t, `snapshot {
 		store        = "/srv/snapshots"
 		allow_stores = ["gs://team-*"]
+		memory       = "lazy"
 	}`)
 	require.NoError(t, err)
 
 	plan, err := parseTask(t, `image = "a"`).plan(s)
 	require.NoError(t, err)
-	require.Equal(t, startPlan{policy: restore.PolicyIfPresent, store: "/srv/snapshots", timeout: time.Minute}, plan)
+	require.Equal(t, startPlan{policy: restore.PolicyIfPresent, store: "/srv/snapshots", memory: restore.MemoryLazy, timeout: time.Minute}, plan)
 
 	plan, err = parseTask(t, `
 		image = "a"
 		snapshot {
 			store   = "gs://team-a/web"
 			policy  = "always"
+			memory  = "eager"
 			timeout = "5s"
 		}`).plan(s)
 	require.NoError(t, err)
-	require.Equal(t, startPlan{policy: restore.PolicyAlways, store: "gs://team-a/web", timeout: 5 * time.Second}, plan)
+	require.Equal(t, startPlan{policy: restore.PolicyAlways, store: "gs://team-a/web", memory: restore.MemoryEager, timeout: 5 * time.Second}, plan)
 
 	for _, c := range []struct{ snapshot, says string }{
 		{`store = "/tmp/evil"`, `snapshot.store = "/tmp/evil" is not allowed on this client`},
 		{`policy = "maybe"`, `snapshot.policy = "maybe": want`},
+		{`memory = "some"`, `snapshot.memory = "some": want`},
 		{`timeout = "5"`, `snapshot.timeout = "5": want a duration`},
 	} {
 		_, err := parseTask(t, "image = \"a\"\nsnapshot {\n"+c.snapshot+"\n}").plan(s)

@@ -109,6 +109,7 @@ func (d *Driver) run(eng *engine.Engine, cfg *drivers.TaskConfig, spec engine.Sp
 		Spec:    spec,
 		Policy:  plan.policy,
 		Ref:     plan.ref,
+		Memory:  plan.memory,
 		Timeout: plan.timeout,
 		OnEvent: func(e restore.Event) {
 			d.logger.Debug("start", "task_id", cfg.ID, "step", e.Step, "message", e.Message, "elapsed", e.Elapsed)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/docker/docker/api/types/container"
@@ -14,6 +15,7 @@ import (
 	"github.com/criu-docker/criu-docker/shared/build"
 	"github.com/criu-docker/criu-docker/shared/criu"
 	"github.com/criu-docker/criu-docker/shared/engine"
+	"github.com/criu-docker/criu-docker/shared/ociruntime"
 	"github.com/criu-docker/criu-docker/shared/store"
 )
 
@@ -23,16 +25,20 @@ const counter = `i=0; echo booted; httpd -p 80 -h /local; trap 'exit 0' TERM; tr
 // publishCounter builds a snapshot of the counter for Nomad and returns its ref.
 func publishCounter(t *testing.T, eng *engine.Engine, address string, env ...string) string {
 	t.Helper()
+	return publishSnapshot(t, eng, address, container.Config{Image: tiny, Cmd: []string{"/bin/sh", "-c", counter}, Env: env},
+		build.Probe{Type: build.ProbeLog, Pattern: "booted"})
+}
+
+// publishSnapshot builds a snapshot for Nomad and returns its ref.
+func publishSnapshot(t *testing.T, eng *engine.Engine, address string, config container.Config, ready build.Probe) string {
+	t.Helper()
 	s, err := store.Open(t.Context(), address)
 	require.NoError(t, err)
 	defer s.Close()
 	result, err := build.Snapshot(t.Context(), eng, build.Options{
-		Spec: engine.Spec{
-			Config: &container.Config{Image: tiny, Cmd: []string{"/bin/sh", "-c", counter}, Env: env},
-			Host:   &container.HostConfig{},
-		},
+		Spec:       engine.Spec{Config: &config, Host: &container.HostConfig{}},
 		Nomad:      true,
-		Ready:      build.Probe{Type: build.ProbeLog, Pattern: "booted"},
+		Ready:      ready,
 		Checkpoint: criu.DefaultOptions(),
 		Store:      s,
 		Dir:        filepath.Join(t.TempDir(), "build"),
@@ -47,7 +53,9 @@ func counterTask(policy string) string {
 		command = "/bin/sh"
 		args    = ["-c", %q]
 		ports   = ["http/tcp"]
-		snapshot { policy = %q }`, counter, policy)
+		snapshot {
+			policy = %q
+		}`, counter, policy)
 }
 
 func httpPort(port int) func(*drivers.TaskConfig) {
@@ -98,6 +106,21 @@ func TestHotStart(t *testing.T) {
 	b.event("Restored from snapshot")
 	require.NoError(t, b.StopTask(cfg.ID, patience, ""))
 	require.Equal(t, 0, b.wait(cfg.ID).ExitCode)
+}
+
+// A task's memory comes back as it says, or else as the plugin's configuration does.
+func TestHotStartMemory(t *testing.T) {
+	dir := t.TempDir()
+	b := newTestbed(t, fmt.Sprintf("snapshot {\nstore = %q\nmemory = \"eager\"\n}", dir))
+	publishCounter(t, b.engine, dir)
+	for memory, lazy := range map[string]bool{"": false, `memory = "lazy"`: true} {
+		cfg := b.task(strings.Replace(counterTask("always"), "snapshot {", "snapshot {\n"+memory+"\n", 1), httpPort(28105))
+		b.start(cfg)
+		request, err := ociruntime.RunDir(ociruntime.DefaultRunDir).ReadRequest(b.containers(cfg)[0].ID)
+		require.NoError(t, err)
+		require.Equal(t, lazy, request.Lazy, memory)
+		require.NoError(t, b.DestroyTask(cfg.ID, true))
+	}
 }
 
 // A clone outlives the plugin, whose successor takes it up with its logs.

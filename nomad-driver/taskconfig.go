@@ -128,6 +128,7 @@ type taskSnapshot struct {
 	Store   string `codec:"store"`
 	Policy  string `codec:"policy"`
 	Ref     string `codec:"ref"`
+	Memory  string `codec:"memory"`
 	Timeout string `codec:"timeout"`
 }
 
@@ -250,6 +251,7 @@ var taskConfigSpec = hclspec.NewObject(map[string]*hclspec.Spec{
 		"store":   hclspec.NewAttr("store", "string", false),
 		"policy":  hclspec.NewAttr("policy", "string", false),
 		"ref":     hclspec.NewAttr("ref", "string", false),
+		"memory":  hclspec.NewAttr("memory", "string", false),
 		"timeout": hclspec.NewAttr("timeout", "string", false),
 	})),
 })
@@ -272,6 +274,7 @@ type startPlan struct {
 	policy  restore.Policy
 	store   string // address
 	ref     string
+	memory  restore.Memory
 	timeout time.Duration
 }
 
@@ -282,11 +285,17 @@ func (tc *taskConfig) plan(s settings) (startPlan, error) {
 		policy:  restore.Policy(s.Snapshot.Policy),
 		store:   s.Snapshot.Store,
 		ref:     tc.Snapshot.Ref,
+		memory:  restore.Memory(s.Snapshot.Memory),
 		timeout: s.snapshotTimeout,
 	}
 	var err error
 	if tc.Snapshot.Policy != "" {
 		if p.policy, err = parsePolicy("snapshot.policy", tc.Snapshot.Policy); err != nil {
+			return startPlan{}, err
+		}
+	}
+	if tc.Snapshot.Memory != "" {
+		if p.memory, err = parseMemory("snapshot.memory", tc.Snapshot.Memory); err != nil {
 			return startPlan{}, err
 		}
 	}

@@ -171,7 +171,7 @@ func (p *pageServer) listen() {
 		for {
 			m, fd, err := p.conn.Receive()
 			switch {
-			case errors.Is(err, io.EOF):
+			case errors.Is(err, io.EOF), errors.Is(err, unix.ECONNRESET): // the latter if it had not read everything
 				return errors.New("it was killed; if the kernel's out-of-memory killer did it, dmesg says so")
 			case err != nil:
 				return err

@@ -307,6 +307,11 @@ func (o Options) validate() error {
 	if o.Spec.Config == nil || o.Spec.Config.Image == "" {
 		return errors.New(`image = "": name the image to start`)
 	}
+	switch o.Memory {
+	case "", MemoryAuto, MemoryLazy, MemoryEager:
+	default:
+		return fmt.Errorf("memory = %q: want %s, %s or %s", o.Memory, MemoryLazy, MemoryEager, MemoryAuto)
+	}
 	switch o.Policy {
 	case PolicyNever:
 		return nil

@@ -25,6 +25,7 @@ type runFlags struct {
 	name     string
 	policy   string
 	ref      string
+	memory   string
 	timeout  time.Duration
 	timeline timelineFlag
 	until    string
@@ -42,6 +43,10 @@ one of this image with this very command and configuration; without one, or if i
 boots cold, and the reason is printed (--policy). With the ref or digest of a snapshot, the container gets the image,
 the command, the user and the security options that the snapshot was built with; environment and mounts must be
 given as they were when it was built.
+
+With --restore-memory lazy, a container whose memory can't be completed any more, since the store has gone away or its page
+server was killed, is killed: half of its memory is none. /run/criu-docker/containers/ID/report.json then says why ("lost"),
+until what belongs to the container is removed.
 
 With --timeline, every step of the start is shown, of the engine, the runtime and CRIU too: as a table on standard
 error, or in a file. The start ends with the answer that --until waits for, if given, with a probe as for build.
@@ -63,6 +68,7 @@ belongs to them with criu-docker cache prune.`,
 	set.StringVar(&f.name, "name", "", "name of the container")
 	set.StringVar(&f.policy, "policy", string(restore.PolicyIfPresent), "never: boot cold; if_present: from a snapshot if one fits; always: fail where if_present boots cold")
 	set.StringVar(&f.ref, "ref", "", "start IMAGE from this snapshot rather than from the one that is looked up")
+	set.StringVar(&f.memory, "restore-memory", string(restore.MemoryAuto), "lazy: the app runs while its memory is still being filled in; eager: once all of it is there; auto: what is faster")
 	set.DurationVar(&f.timeout, "timeout", restore.DefaultTimeout, "how long looking up, fetching and restoring a snapshot may take")
 	set.Var(&f.timeline, "timeline", "show when every step of the start began and how long it took: here, or in FILE as a waterfall (.svg, .html) or as data (.json)")
 	set.Lookup("timeline").NoOptDefVal = onTerminal
@@ -113,12 +119,18 @@ func (a *app) run(ctx context.Context, f runFlags, target string, command []stri
 }
 
 func (f *runFlags) options(target string, command []string) (opts restore.Options, err error) {
-	opts = restore.Options{Policy: restore.Policy(f.policy), Ref: f.ref, Timeout: f.timeout}
+	opts = restore.Options{Policy: restore.Policy(f.policy), Ref: f.ref, Memory: restore.Memory(f.memory), Timeout: f.timeout}
 	switch opts.Policy {
 	case restore.PolicyNever, restore.PolicyIfPresent, restore.PolicyAlways:
 	default:
 		return opts, usageError{fmt.Errorf("--policy %q: want %s, %s or %s", f.policy,
 			restore.PolicyNever, restore.PolicyIfPresent, restore.PolicyAlways)}
+	}
+	switch opts.Memory {
+	case restore.MemoryLazy, restore.MemoryEager, restore.MemoryAuto:
+	default:
+		return opts, usageError{fmt.Errorf("--restore-memory %q: want %s, %s or %s (the container's limit is --memory)", f.memory,
+			restore.MemoryLazy, restore.MemoryEager, restore.MemoryAuto)}
 	}
 	switch {
 	case f.timeout <= 0:

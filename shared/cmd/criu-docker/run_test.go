@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/criu-docker/criu-docker/shared/ociruntime"
 	"github.com/criu-docker/criu-docker/shared/restore"
 	"github.com/criu-docker/criu-docker/shared/timeline"
 )
@@ -159,6 +160,17 @@ func TestRunRef(t *testing.T) {
 	o = p.call(p.runArgs(tinyImage, "--ref", ref, "--policy", "always")...)
 	require.Equal(t, exitFailure, o.code, "the image alone is started otherwise")
 	require.Contains(t, o.stderr, "command")
+}
+
+func TestRunRestoreMemory(t *testing.T) {
+	p := newProgram(t)
+	p.ok(p.buildArgs()...)
+	for memory, lazy := range map[string]bool{"lazy": true, "eager": false} {
+		id := p.ok(p.runArgs(tinyImage, "--policy", "always", "--restore-memory", memory)...)
+		request, err := ociruntime.RunDir(ociruntime.DefaultRunDir).ReadRequest(id)
+		require.NoError(t, err)
+		require.Equal(t, lazy, request.Lazy, memory)
+	}
 }
 
 func TestRunByPolicy(t *testing.T) {

@@ -47,6 +47,7 @@ func TestWrongUsage(t *testing.T) {
 		{build("-H", "nonsense"), []string{"--host", `"nonsense"`, "unix:///PATH"}},
 		{[]string{"run"}, []string{"an image is missing", "criu-docker run --help"}},
 		{start("--policy", "maybe"), []string{"--policy", `"maybe"`, "never, if_present or always"}},
+		{start("--restore-memory", "512m"), []string{"--restore-memory", `"512m"`, "lazy, eager or auto", "--memory"}},
 		{start("--timeout", "-1s"), []string{"--timeout -1s", "above 0"}},
 		{start("--policy", "never", "--ref", "0123"), []string{"--ref 0123", "another policy"}},
 		{start("--timeline=start.png"), []string{"--timeline", `"start.png"`, ".svg, .html or .json"}},
