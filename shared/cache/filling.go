@@ -65,6 +65,9 @@ const backgroundNice = 10
 // fetchPatience bounds how long a store that fails is asked again for one frame.
 const fetchPatience = time.Minute
 
+// corruptAttempts is how often a frame is fetched that is not what its digest says.
+const corruptAttempts = 3
+
 // frameWait bounds how long a frame is left to another process that fetches it. Fetching it twice does no harm.
 const frameWait = 2 * time.Second
 
@@ -300,9 +303,13 @@ func (f *Filling) fetch(ctx context.Context, i int) error {
 	if f.has(i) {
 		return nil
 	}
+	corrupt := 0
 	err = backoff.Retry(func() error {
 		err := f.transfer(ctx, i)
-		if errors.Is(err, snapshot.ErrCorrupt) || errors.Is(err, store.ErrNotFound) || ctx.Err() != nil {
+		if errors.Is(err, snapshot.ErrCorrupt) {
+			corrupt++ // it may be the transfer that is
+		}
+		if corrupt == corruptAttempts || errors.Is(err, store.ErrNotFound) || ctx.Err() != nil {
 			return backoff.Permanent(err)
 		}
 		return err
