@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -18,6 +19,8 @@ import (
 	"github.com/hashicorp/nomad/plugins/drivers/testutils"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/criu-docker/criu-docker/shared/ociruntime"
 )
 
 func TestFingerprint(t *testing.T) {
@@ -171,6 +174,30 @@ func TestSignal(t *testing.T) {
 	require.NoError(t, b.SignalTask(cfg.ID, "SIGUSR1"))
 	b.logged(cfg, "stdout", "ready\none\n")
 	require.ErrorContains(t, b.SignalTask(cfg.ID, "SIGNONSENSE"), "SIGNONSENSE")
+}
+
+// Why a clone was lost, which the runtime's report says, is an event of the task and part of its end.
+func TestLostClone(t *testing.T) {
+	b := newTestbed(t, "")
+	cfg := b.task(sleeping)
+	b.start(cfg)
+	id := b.containers(cfg)[0].ID
+	report, err := json.Marshal(ociruntime.Report{Lost: "the clone was killed: the store is down"})
+	require.NoError(t, err)
+	dir := filepath.Join(ociruntime.DefaultRunDir, "containers", id)
+	require.NoError(t, os.MkdirAll(dir, 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "report.json"), report, 0o600))
+
+	require.NoError(t, b.SignalTask(cfg.ID, "SIGKILL"))
+	result := b.wait(cfg.ID)
+	require.Equal(t, 137, result.ExitCode)
+	require.EqualError(t, result.Err, "the clone was killed: the store is down")
+	e := b.event("Lost: ")
+	require.Equal(t, cfg.ID, e.TaskID)
+	require.Equal(t, "Lost: the clone was killed: the store is down", e.Message)
+	require.Equal(t, map[string]string{"lost": "the clone was killed: the store is down", "container_id": id}, e.Annotations)
+	require.NoError(t, b.DestroyTask(cfg.ID, false))
+	require.NoDirExists(t, dir)
 }
 
 func TestMemoryLimit(t *testing.T) {

@@ -35,6 +35,7 @@ func TestNomad(t *testing.T) {
 	t.Run("stop during a start", func(t *testing.T) { testStopDuringStart(t, c, eng) })
 	t.Run("always without snapshot", func(t *testing.T) { testAlwaysWithoutSnapshot(t, c) })
 	t.Run("restart after failure", func(t *testing.T) { testRestartAfterFailure(t, c) })
+	t.Run("lost clone", func(t *testing.T) { testLostClone(t, c, eng) })
 	t.Run("group network", func(t *testing.T) { testGroupNetwork(t, c) })
 	t.Run("example jobs", func(t *testing.T) { testExampleJobs(t, c) })
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/criu-docker/criu-docker/nomad-driver/logs"
 	"github.com/criu-docker/criu-docker/shared/engine"
+	"github.com/criu-docker/criu-docker/shared/ociruntime"
 )
 
 // errVanished is the result of a task whose container somebody else removed.
@@ -28,6 +29,7 @@ type taskHandle struct {
 	eng     *engine.Engine
 	logger  hclog.Logger
 	compute cpustats.Compute
+	emit    func(message string, annotations map[string]string)
 
 	endpoint  string
 	forwarder *logs.Forwarder // nil if Nomad collects no logs
@@ -44,6 +46,7 @@ func (d *Driver) newHandle(eng *engine.Engine, cfg *drivers.TaskConfig, state ta
 	defer d.mu.Unlock()
 	return &taskHandle{
 		cfg: cfg, state: state, eng: eng, compute: d.compute, endpoint: d.settings.Endpoint,
+		emit:   func(message string, annotations map[string]string) { d.emit(cfg, message, annotations) },
 		logger: d.logger.With("task_id", cfg.ID, "container_id", state.ContainerID),
 		done:   make(chan struct{}),
 	}
@@ -78,6 +81,7 @@ func (h *taskHandle) run(ctx context.Context) {
 	if ctx.Err() != nil {
 		return // the plugin ends; the container goes on
 	}
+	h.explainLoss(result)
 	if h.forwarder != nil {
 		logCtx, cancel := context.WithTimeout(ctx, logTimeout)
 		if err := h.forwarder.Finish(logCtx); err != nil {
@@ -116,6 +120,20 @@ func (h *taskHandle) wait(ctx context.Context) (*drivers.ExitResult, time.Time) 
 		}
 	}
 	return nil, time.Time{}
+}
+
+// explainLoss says why a clone was killed before all of its memory was there: its exit code does not tell. The runtime has
+// noted it before it killed the clone, and what it noted is there until the container is removed.
+func (h *taskHandle) explainLoss(result *drivers.ExitResult) {
+	report, err := ociruntime.RunDir(ociruntime.DefaultRunDir).ReadReport(h.state.ContainerID)
+	if err != nil {
+		h.logger.Warn("the runtime's report on the container can't be read", "error", err)
+	}
+	if report.Lost == "" {
+		return
+	}
+	result.Err = errors.New(report.Lost)
+	h.emit("Lost: "+report.Lost, map[string]string{"lost": report.Lost, "container_id": h.state.ContainerID})
 }
 
 // exitResult reads how a container ended from its state.

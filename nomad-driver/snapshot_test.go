@@ -25,16 +25,20 @@ const counter = `i=0; echo booted; httpd -p 80 -h /local; trap 'exit 0' TERM; tr
 // publishCounter builds a snapshot of the counter for Nomad and returns its ref.
 func publishCounter(t *testing.T, eng *engine.Engine, address string, env ...string) string {
 	t.Helper()
+	return publishSnapshot(t, eng, address, container.Config{Image: tiny, Cmd: []string{"/bin/sh", "-c", counter}, Env: env},
+		build.Probe{Type: build.ProbeLog, Pattern: "booted"})
+}
+
+// publishSnapshot builds a snapshot for Nomad and returns its ref.
+func publishSnapshot(t *testing.T, eng *engine.Engine, address string, config container.Config, ready build.Probe) string {
+	t.Helper()
 	s, err := store.Open(t.Context(), address)
 	require.NoError(t, err)
 	defer s.Close()
 	result, err := build.Snapshot(t.Context(), eng, build.Options{
-		Spec: engine.Spec{
-			Config: &container.Config{Image: tiny, Cmd: []string{"/bin/sh", "-c", counter}, Env: env},
-			Host:   &container.HostConfig{},
-		},
+		Spec:       engine.Spec{Config: &config, Host: &container.HostConfig{}},
 		Nomad:      true,
-		Ready:      build.Probe{Type: build.ProbeLog, Pattern: "booted"},
+		Ready:      ready,
 		Checkpoint: criu.DefaultOptions(),
 		Store:      s,
 		Dir:        filepath.Join(t.TempDir(), "build"),

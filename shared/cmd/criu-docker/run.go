@@ -44,6 +44,10 @@ boots cold, and the reason is printed (--policy). With the ref or digest of a sn
 the command, the user and the security options that the snapshot was built with; environment and mounts must be
 given as they were when it was built.
 
+With --restore-memory lazy, a container whose memory can't be completed any more, since the store has gone away or its page
+server was killed, is killed: half of its memory is none. /run/criu-docker/containers/ID/report.json then says why ("lost"),
+until what belongs to the container is removed.
+
 With --timeline, every step of the start is shown, of the engine, the runtime and CRIU too: as a table on standard
 error, or in a file. The start ends with the answer that --until waits for, if given, with a probe as for build.
 
