@@ -91,6 +91,9 @@ func testLostClone(t *testing.T, c *cluster, eng *engine.Engine) {
 	require.Contains(t, ends[0], why)
 	port := alloc.AllocatedResources.Shared.Ports[0]
 	requireServes(t, "http://"+net.JoinHostPort(port.HostIP, strconv.Itoa(port.Value))+"/all")
+
+	_, _, err := c.api.Jobs().Deregister("lost", true, nil) // its memory is needed
+	require.NoError(t, err)
 }
 
 // stopPageServer waits until a page server has filled in some of the memory of a clone of this cluster, stops it over that,
