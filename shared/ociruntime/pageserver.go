@@ -18,7 +18,7 @@ import (
 
 // PagesName is the file name of the page server, which lies beside the runtime: the criu-docker binary called by this name
 // serves the pages of one clone. Its argument is the container's id. The runtime's own binary is kept small, because it
-// runs three times in every start, and a page server may need all that a store needs.
+// runs several times in every start, and a page server may need all that a store needs.
 const PagesName = "criu-docker-pages"
 
 // PagesFd is where the page server finds its connection to the supervisor.

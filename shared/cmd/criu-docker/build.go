@@ -29,6 +29,7 @@ type buildFlags struct {
 	ghostLimit   string
 	nomad        bool
 	force        bool
+	noProfile    bool
 	pull         bool
 	dir          string
 }
@@ -39,8 +40,9 @@ func buildCommand(a *app) *cobra.Command {
 		Use:   "build IMAGE --ready PROBE [flags] [-- COMMAND [ARGUMENT…]]",
 		Short: "Boot a container, freeze it, and publish the snapshot",
 		Long: `Boots IMAGE in a container (the donor) with the given command and flags, waits until the probe says that it is
-ready, sends it warm-up requests, freezes it, and publishes the result to the store. The donor is gone afterwards,
-whatever happened. If the store has a snapshot of this image with this configuration already, nothing is built.
+ready, sends it warm-up requests, freezes it, restores it once to record which memory is needed first, and publishes
+the result to the store. The donor is gone afterwards, whatever happened. If the store has a snapshot of this image
+with this configuration already, nothing is built.
 
 Probes: http://:PORT/PATH (any 2xx or 3xx status), tcp://:PORT, exec:COMMAND (run by /bin/sh in the container, until
 it exits 0), log:REGEX (until a line of output matches).
@@ -69,6 +71,7 @@ Standard output gets the ref alone. With --json it gets {"event": "begin" or "en
 	set.StringVar(&f.ghostLimit, "ghost-limit", "64MiB", "largest deleted but open file that is carried along")
 	set.BoolVar(&f.nomad, "nomad", false, "add the mounts and variables that Nomad gives every task")
 	set.BoolVar(&f.force, "force", false, "build even if the store has this snapshot, and replace it")
+	set.BoolVar(&f.noProfile, "no-profile", false, "do not restore the snapshot once to record which memory the app needs first")
 	set.BoolVar(&f.pull, "pull", false, "pull the image even if the engine has one of that name")
 	set.StringVar(&f.dir, "work-dir", build.DefaultDir, "directory for unfinished work, with room for the app's memory")
 	f.container.add(set)
@@ -138,6 +141,7 @@ func (f *buildFlags) options(image string, command []string) (opts build.Options
 	if opts.Checkpoint, err = f.checkpoint(); err != nil {
 		return opts, usageError{err}
 	}
+	opts.NoProfile = f.noProfile
 	opts.Nomad, opts.Force, opts.Dir, opts.Pull.Force = f.nomad, f.force, f.dir, f.pull
 	return opts, nil
 }
