@@ -1,7 +1,5 @@
 package snapshot
 
-import "slices"
-
 // Range is a part of a page image.
 type Range struct {
 	File           string
@@ -9,7 +7,8 @@ type Range struct {
 }
 
 // layFrames distributes the pages of page images over frames: what is needed first, in that order and in small frames,
-// then the rest as it lies in the files.
+// then the rest as it lies in the files. Of the pages between some that are needed first, none is taken along: few lie
+// there in that order, so that the lists of extents would hardly become shorter.
 func layFrames(pages []file, first []Range) []Frame {
 	var l layout
 	images := map[string]*image{}
@@ -43,13 +42,8 @@ type image struct {
 	room  int64  // pages that the frame can still take
 }
 
-const (
-	// maxGap is how many pages that nobody asked for are laid between two that are needed first, so that these are one
-	// extent.
-	maxGap = 4
-	// maxFirst is how many extents may be needed first. It keeps manifests of large memory in bounds.
-	maxFirst = 1 << 18
-)
+// maxFirst is how many extents may be needed first. It keeps manifests of large memory in bounds.
+const maxFirst = 1 << 18
 
 func (l *layout) addFirst(img *image, r Range) {
 	from, to := max(r.Offset, 0), img.file.size
@@ -57,22 +51,10 @@ func (l *layout) addFirst(img *image, r Range) {
 		to = r.Offset + r.Length
 	}
 	for page := from / PageSize; page*PageSize < to && l.extents < maxFirst; page++ {
-		if img.laid[page] {
-			continue
+		if !img.laid[page] {
+			l.add(img, page, true)
 		}
-		if img.bridges(page) {
-			for img.next < page {
-				l.add(img, img.next, true)
-			}
-		}
-		l.add(img, page, true)
 	}
-}
-
-// bridges tells whether the pages between the last one laid and this one are few, and free, and fit in the frame.
-func (img *image) bridges(page int64) bool {
-	gap := page - img.next
-	return img.open && gap > 0 && gap <= maxGap && gap < img.room && !slices.Contains(img.laid[img.next:page], true)
 }
 
 func (l *layout) addRest(img *image) {
