@@ -206,9 +206,15 @@ func (c *Cache) held(ctx context.Context, manifest ocispec.Descriptor, name stri
 		return nil, err
 	}
 	e := &Entry{Manifest: manifest, Dir: c.path(snapshotsDir, name), lock: lock}
-	whole, err := false, error(nil)
-	if e.Config, whole, err = c.use(name); err == nil && !whole {
-		e.Filling, err = c.filling(name, src)
+	for {
+		var whole bool
+		if e.Config, whole, err = c.use(name); err != nil || whole {
+			break
+		}
+		if e.Filling, err = c.filling(name, src); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		// Somebody has made it whole in between.
 	}
 	if err != nil {
 		return nil, errors.Join(err, lock.Release())

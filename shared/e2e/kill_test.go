@@ -183,13 +183,16 @@ func TestRestoreKilledAtRandomPoints(t *testing.T) {
 	l.filled(undisturbed.ContainerID)
 	l.removeContainer(undisturbed)
 
-	for i := range rounds(6) {
+	n := 0
+	for range rounds(6) {
 		for _, victim := range slices.Sorted(maps.Keys(victims)) {
-			policy := []restore.Policy{restore.PolicyIfPresent, restore.PolicyAlways}[i%2]
+			policy := []restore.Policy{restore.PolicyIfPresent, restore.PolicyAlways}[n%2]
+			l.memory = []restore.Memory{restore.MemoryLazy, restore.MemoryEager}[n/2%2]
+			n++
 			after := time.Duration(random.Int64N(int64(life + life/5)))
 			killed := l.killDuringNextRestore(victims[victim], after)
 			r, err := l.tryRun(l.spec(tiny, heavy), policy)
-			t.Logf("%s, %s killed (%t) after %s: %s", policy, victim, <-killed, after, outcome(r, err))
+			t.Logf("%s, %s, %s killed (%t) after %s: %s", policy, l.memory, victim, <-killed, after, outcome(r, err))
 			if err != nil {
 				require.Equal(t, restore.PolicyAlways, policy, err)
 			} else {

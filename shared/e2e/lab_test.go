@@ -41,6 +41,8 @@ type lab struct {
 	cache *cache.Cache
 	label string
 	dir   string // store/ and cache/
+	// memory is how it comes back in the clones that run starts.
+	memory restore.Memory
 
 	witness
 	criuDirs []string // what there was before the test
@@ -122,7 +124,7 @@ func (l *lab) run(spec engine.Spec, policy restore.Policy) *restore.Result {
 }
 
 func (l *lab) tryRun(spec engine.Spec, policy restore.Policy) (*restore.Result, error) {
-	return restore.Run(l.ctx, l.eng, restore.Options{Spec: spec, Policy: policy, Store: l.store, Cache: l.cache})
+	return restore.Run(l.ctx, l.eng, restore.Options{Spec: spec, Policy: policy, Store: l.store, Cache: l.cache, Memory: l.memory})
 }
 
 // ip returns where a bridged container is reached.

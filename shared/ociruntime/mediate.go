@@ -18,7 +18,7 @@ import (
 // mediate puts the supervisor between runc and the CRIU that a shim is about to become: it hears how far the restore is,
 // and holds it up where the clone must not go on yet.
 func (s *supervision) mediate(k call) {
-	m := &mediator{supervision: s, runc: k.socket, criu: -1}
+	m := &mediator{supervision: s, restored: s.restored, runc: k.socket, criu: -1}
 	if err := m.begin(k); err != nil {
 		k.reply(err)
 		m.close()
@@ -98,6 +98,7 @@ func answerVersion(b []byte) ([]byte, bool) {
 // for an answer each time, and replies in the end.
 type mediator struct {
 	*supervision
+	restored   chan struct{}
 	runc, criu int // connections
 	files      []*os.File
 }

@@ -226,17 +226,20 @@ func (s *supervision) awaitFork(ctx context.Context) error {
 // runs. There is no deadline before that: a created container may wait as long as the engine likes.
 func (s *supervision) awaitStart() error {
 	defer s.listener.Close()
-	restored := s.restored
 	for {
 		select {
-		case <-restored:
-			s.timeline.done("restore")
-			restored = nil
+		case <-s.restored:
+			s.noteRestored()
 		case k, ok := <-s.calls:
 			switch {
 			case !ok:
 				return s.fail(errors.New("the supervisor's socket is gone"))
 			case k.Command == "start":
+				select {
+				case <-s.restored:
+					s.noteRestored()
+				default:
+				}
 				s.timeline.done("network")
 				err := s.release()
 				k.reply(err)
@@ -260,6 +263,11 @@ func (s *supervision) awaitStart() error {
 	}
 }
 
+func (s *supervision) noteRestored() {
+	s.timeline.done("restore")
+	s.restored = nil
+}
+
 // release lets the clone run, and returns when it does or when the restore has failed.
 func (s *supervision) release() error {
 	close(s.released)
@@ -278,6 +286,8 @@ func (s *supervision) release() error {
 			err := s.fail(errors.New("the clone was killed while it was restored"))
 			k.reply(nil)
 			return err
+		case <-s.restored:
+			s.noteRestored()
 		case <-s.runcExited:
 			if s.runcErr != nil {
 				return s.fail(s.explainExit())

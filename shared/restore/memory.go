@@ -20,6 +20,10 @@ import (
 	"github.com/criu-docker/criu-docker/shared/timeline"
 )
 
+// lazyPays is the least memory, in bytes, that MemoryAuto restores lazily. Less is there as fast, and then nothing can go
+// wrong with it any more.
+const lazyPays = 16 << 20
+
 // lazy decides how the clone's memory comes back.
 func (s *start) lazy(cfg snapshot.Config) (bool, error) {
 	switch s.opts.Memory {
@@ -141,6 +145,3 @@ func networkFirst(cfg snapshot.Config) bool {
 		return err != nil || !bound.Addr().IsUnspecified() && !bound.Addr().IsLoopback()
 	})
 }
-
-// lazyPays is the least memory, in bytes, that MemoryAuto restores lazily.
-const lazyPays = 0

@@ -30,7 +30,7 @@ const (
 type Memory string
 
 const (
-	// MemoryAuto chooses what was measured to be faster. The default.
+	// MemoryAuto is lazy where there is enough memory for that to pay, and the kernel can do it. The default.
 	MemoryAuto Memory = "auto"
 	// MemoryLazy lets the app run while its memory is still being filled in, and while the snapshot is still being fetched.
 	MemoryLazy Memory = "lazy"

@@ -153,6 +153,9 @@ func (s *start) restore(ctx context.Context) (_ *Result, err error) {
 	end("")
 	done = s.opts.Timeline.Begin(timeline.Own, "report")
 	request.Timeout = s.timeout() // a restart has all of it
+	// And it has nobody who reads the report: where the restore goes on before the engine calls start, and fails, the engine
+	// finds the container ended and does not ask why.
+	request.NetworkFirst = true
 	if err := runDir.WriteRequest(id, request); err != nil {
 		return nil, err
 	}
