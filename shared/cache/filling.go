@@ -261,7 +261,10 @@ func (f *Filling) fetchAll(ctx context.Context, workers int, quietly bool) error
 
 // finish makes the snapshot whole, on disk. Several processes may do so at the same time.
 func (f *Filling) finish() error {
-	if err := syncTree(f.dir); err != nil {
+	if err := syncTree(f.dir); errors.Is(err, fs.ErrNotExist) {
+		_, err = os.Lstat(filepath.Join(f.dir, wholeFile)) // another process was faster, and has removed the state
+		return err
+	} else if err != nil {
 		return err
 	}
 	if err := markWhole(f.dir); err != nil {

@@ -110,9 +110,10 @@ func TestManyFillOneSnapshotAndFetchEachFrameOnce(t *testing.T) {
 	require.NoError(t, err)
 	c := &counting{Store: st, opened: map[digest.Digest]int{}}
 	var g errgroup.Group
-	for range 4 {
+	const many = 16
+	for range many {
 		e := begun(t, dir, c, desc)
-		g.Go(func() error { return e.Filling.FetchAll(ctx) })
+		g.Go(func() error { return e.Filling.FetchAll(ctx) }) // and make it whole, all of them at the same time
 		g.Go(func() error { return e.Filling.Ensure(ctx, page(9999)) })
 	}
 	require.NoError(t, g.Wait())
