@@ -26,7 +26,7 @@ func BenchmarkPack(b *testing.B) {
 		for range b.N {
 			_, cfg, err := snapshot.Pack(context.Background(), openStore(b), src)
 			require.NoError(b, err)
-			b.ReportMetric(float64(cfg.Sizes.Packed)/(1<<20), "MiB-stored")
+			reportSize(b, cfg.Sizes.Packed, size)
 		}
 	})
 	for name, archiver := range archivers {
@@ -38,7 +38,7 @@ func BenchmarkPack(b *testing.B) {
 			}
 			fi, err := os.Stat(archive)
 			require.NoError(b, err)
-			b.ReportMetric(float64(fi.Size())/(1<<20), "MiB-stored")
+			reportSize(b, fi.Size(), size)
 		})
 	}
 }
@@ -73,6 +73,34 @@ func BenchmarkUnpack(b *testing.B) {
 	}
 }
 
+// BenchmarkReadFrame decompresses all frames, one after the other.
+func BenchmarkReadFrame(b *testing.B) {
+	ctx := context.Background()
+	src, _ := benchmarkSource(b)
+	st := openStore(b)
+	desc, cfg, err := snapshot.Pack(ctx, st, src)
+	require.NoError(b, err)
+	m, err := snapshot.LoadManifest(ctx, st, desc)
+	require.NoError(b, err)
+	frames, err := snapshot.Frames(m)
+	require.NoError(b, err)
+	b.SetBytes(cfg.Sizes.Memory)
+	for b.Loop() {
+		for _, f := range frames {
+			_, release, err := snapshot.ReadFrame(ctx, st, f)
+			require.NoError(b, err)
+			release()
+		}
+	}
+}
+
+// reportSize reports what is stored of so many bytes.
+func reportSize(b *testing.B, stored, size int64) {
+	b.Helper()
+	b.ReportMetric(float64(stored)/(1<<20), "MiB-stored")
+	b.ReportMetric(float64(stored)/float64(size), "ratio")
+}
+
 // benchmarkSource is a checkpoint and the bytes in it.
 func benchmarkSource(b *testing.B) (snapshot.Source, int64) {
 	b.Helper()
@@ -87,6 +115,10 @@ func benchmarkSource(b *testing.B) (snapshot.Source, int64) {
 		fi, err := e.Info()
 		require.NoError(b, err)
 		size += fi.Size()
+	}
+	for off := int64(0); off < size/4; off += 4 * snapshot.PageSize { // as much, and as scattered, as Redmine needs
+		at := off * 7 % (size / snapshot.PageSize * snapshot.PageSize)
+		src.First = append(src.First, snapshot.Range{File: "pages-1.img", Offset: at, Length: 4 * snapshot.PageSize})
 	}
 	b.Log(src.CheckpointDir + " has " + strconv.FormatInt(size>>20, 10) + " MiB")
 	return src, size

@@ -248,10 +248,19 @@ func putBuffer(b *buffer) { buffers.Put(b) }
 // frameWindow is zstd's window of a frame that is written; readers accept FrameSize. Every encoder keeps one.
 const frameWindow = 1 << 20
 
-// frameEncoder is shared by all goroutines. The fastest level decompresses no slower than others, and the checksum is left
-// to the blob's digest.
+// frameEncoder is shared by all goroutines. Its level is the strongest of those that need neither much time nor much
+// memory. Redmine's memory (152 MB, a quarter of it in small frames), two processors:
+//
+//	level    packed   pack    unpack
+//	fastest  35.2 MB  0.23 s  61 ms
+//	default  33.4 MB  0.28 s  52 ms
+//	better   32.4 MB  0.40 s  50 ms
+//	best     30.2 MB  2.6 s   50 ms, and 30 MiB more for each goroutine
+//
+// A window of 4 MiB saves 0.5 % more, and costs 3 MiB for each goroutine. Pages of zeros, 0.2 %, are left to zstd. The
+// checksum is left to the blob's digest.
 var frameEncoder = sync.OnceValue(func() *zstd.Encoder {
-	e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderCRC(false),
+	e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedBetterCompression), zstd.WithEncoderCRC(false),
 		zstd.WithEncoderConcurrency(inFlight()), zstd.WithWindowSize(frameWindow), zstd.WithLowerEncoderMem(true))
 	if err != nil {
 		panic(err) // constant options

@@ -38,7 +38,7 @@ const (
 	FrameSize       = 4 << 20  // bytes of page image in one frame, at most
 	FirstFrameSize  = 1 << 20  // the same of what is needed first: the smaller, the earlier is the first one there
 	PageSize        = 4 << 10  // extents begin and end at multiples of it
-	MaxManifestSize = 16 << 20 // bytes: some 180 GiB of memory
+	MaxManifestSize = 16 << 20 // bytes: some 160 GiB of memory
 	MaxConfigSize   = 16 << 20 // bytes
 )
 
