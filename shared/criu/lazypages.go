@@ -44,7 +44,7 @@ func LazyRuns(dir string, pid int) ([]LazyRun, error) {
 			}
 			stop := min(end, vmas[0].GetEnd())
 			runs = append(runs, LazyRun{Start: start, End: stop, File: e.File, Offset: offset})
-			offset += int64(stop - start) //nolint:gosec // of a file
+			offset += int64(stop - start)
 			start = stop
 		}
 		return nil
@@ -92,7 +92,7 @@ type present struct {
 	lazy  bool
 }
 
-func (p present) end() uint64 { return p.start + uint64(p.Length) } //nolint:gosec // of a mapping
+func (p present) end() uint64 { return p.start + uint64(p.Length) }
 
 // present calls f for the entries of a pagemap image.
 func (d *imageDir) present(name string, f func(present) error) error {
@@ -113,7 +113,7 @@ func (d *imageDir) present(name string, f func(present) error) error {
 		if e.GetFlags()&pagePresent == 0 {
 			continue // zeros, or a parent image's
 		}
-		next.Length = int64(max(e.GetNrPages(), uint64(e.GetCompatNrPages()))) * pageSize //nolint:gosec // of a mapping
+		next.Length = int64(max(e.GetNrPages(), uint64(e.GetCompatNrPages()))) * pageSize
 		if err := f(present{PageRange: next, start: e.GetVaddr(), lazy: e.GetFlags()&pageLazy != 0}); err != nil {
 			return err
 		}

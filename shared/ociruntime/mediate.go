@@ -52,17 +52,17 @@ func (m *mediator) begin(k call) error {
 	if err := unix.Sendmsg(m.criu, first, nil, nil, unix.MSG_NOSIGNAL); err != nil {
 		return fmt.Errorf("order to CRIU: %w", err)
 	}
-	criu, err := unix.PidfdOpen(k.Pid, 0)
+	process, err := unix.PidfdOpen(k.Pid, 0)
 	if err != nil {
 		return fmt.Errorf("CRIU: process %d: %w", k.Pid, err)
 	}
 	if err := sendJSON(k.conn, answer{}, fds[1]); err != nil {
-		_ = unix.Close(criu)
+		_ = unix.Close(process)
 		return fmt.Errorf("shim of CRIU: %w", err)
 	}
 	k.conn.Close()
 	go m.run()
-	go m.watch(criu)
+	go m.watch(process)
 	return nil
 }
 
@@ -141,7 +141,7 @@ func (m *mediator) amend(b []byte) ([]byte, error) {
 			return nil, err
 		}
 		m.files = append(m.files, f)
-		fd := int32(f.Fd()) //nolint:gosec // a descriptor
+		fd := int32(f.Fd())
 		*dir.fd = &fd
 	}
 	req.Opts.LazyPages = &m.request.Lazy
@@ -176,9 +176,9 @@ func (m *mediator) awaitRelease() bool {
 
 // watch ends the conversation if CRIU dies over it (the kernel's out-of-memory killer may choose it). Nobody else would:
 // CRIU's children hold their end of the connection.
-func (m *mediator) watch(criu int) {
-	defer unix.Close(criu)
-	if err := awaitExit(criu); err != nil {
+func (m *mediator) watch(process int) {
+	defer unix.Close(process)
+	if err := awaitExit(process); err != nil {
 		return
 	}
 	select {
@@ -219,7 +219,7 @@ func receive(socket int) (b, oob []byte, err error) {
 // awaitExit returns when the process of a pidfd has ended.
 func awaitExit(pidfd int) error {
 	for {
-		_, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, -1) //nolint:gosec // a descriptor
+		_, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, -1)
 		if !errors.Is(err, unix.EINTR) {
 			return err
 		}

@@ -138,7 +138,7 @@ func (p *pageServer) passOn() {
 		if err := readFull(criu, word[:]); err != nil {
 			return // CRIU has failed, and runc says so
 		}
-		number := int32(binary.NativeEndian.Uint32(word[:])) //nolint:gosec // it is one
+		number := int32(binary.NativeEndian.Uint32(word[:]))
 		switch {
 		case number == restoreFinished:
 			if err := p.conn.Send(pages.Message{Kind: pages.KindFinished}, -1); err != nil {

@@ -83,7 +83,7 @@ func (r *restoration) criu(t *testing.T) conversation {
 // notify lets CRIU tell of its progress; the channel has what comes of it when CRIU may go on.
 func (c conversation) notify(t *testing.T, script string, pid int) <-chan error {
 	t.Helper()
-	kind, ok, number := rpc.CriuReqType_NOTIFY, true, int32(pid) //nolint:gosec // a pid
+	kind, ok, number := rpc.CriuReqType_NOTIFY, true, int32(pid)
 	b, err := (&rpc.CriuResp{Type: &kind, Success: &ok, Notify: &rpc.CriuNotify{Script: &script, Pid: &number}}).MarshalVT()
 	require.NoError(t, err)
 	require.NoError(t, unix.Send(c.criu, b, 0))

@@ -51,9 +51,9 @@ func TestWhatIsNeededFirstComesFirst(t *testing.T) {
 		got = append(got, text)
 	}
 	require.Equal(t, []string{
-		"first pages-1.img 512+200,-612+56", // 1 MiB
-		"first pages-2.img 2+1,-3+1",
-		"first pages-1.img 156+45,1846+1",
+		"first pages-1.img 100+101,311+155", // 1 MiB
+		"first pages-1.img 667+45,1335+1",
+		"first pages-2.img 0+1,1+1",
 		"pages-1.img 0+100,101+311,200+613",
 		"pages-1.img 1325+722",
 		"pages-2.img 1+1,1+1",
