@@ -8,6 +8,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/checkpoint-restore/go-criu/v8/rpc"
 	"golang.org/x/sys/unix"
@@ -61,6 +63,7 @@ func (m *mediator) begin(k call) error {
 		return fmt.Errorf("shim of CRIU: %w", err)
 	}
 	k.conn.Close()
+	m.criuProcess.set(process)
 	go m.run()
 	go m.watch(process)
 	return nil
@@ -99,7 +102,8 @@ func answerVersion(b []byte) ([]byte, bool) {
 type mediator struct {
 	*supervision
 	restored   chan struct{}
-	runc, criu int // connections
+	runc, criu int         // connections
+	replied    atomic.Bool // CRIU has said what came of the restore
 	files      []*os.File
 }
 
@@ -152,6 +156,7 @@ func (m *mediator) amend(b []byte) ([]byte, error) {
 func (m *mediator) notice(b []byte) bool {
 	var resp rpc.CriuResp
 	if err := resp.UnmarshalVT(b); err != nil || resp.GetType() != rpc.CriuReqType_NOTIFY {
+		m.replied.Store(true)
 		return true // runc's to judge
 	}
 	switch resp.GetNotify().GetScript() {
@@ -177,15 +182,41 @@ func (m *mediator) awaitRelease() bool {
 // watch ends the conversation if CRIU dies over it (the kernel's out-of-memory killer may choose it). Nobody else would:
 // CRIU's children hold their end of the connection.
 func (m *mediator) watch(process int) {
-	defer unix.Close(process)
+	defer m.criuProcess.close()
 	if err := awaitExit(process); err != nil {
 		return
 	}
-	select {
-	case <-m.runcExited:
-	default:
+	if !m.replied.Load() {
+		m.criuDied.Store(true)
 		_ = unix.Shutdown(m.criu, unix.SHUT_RDWR)
 	}
+}
+
+// pidfd is a process that may be signalled while another goroutine waits for its end.
+type pidfd struct {
+	mu sync.Mutex
+	fd int // 0 if there is none
+}
+
+func (p *pidfd) set(fd int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.fd = fd
+}
+
+func (p *pidfd) kill() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.fd > 0 {
+		_ = unix.PidfdSendSignal(p.fd, unix.SIGKILL, nil, 0) // ESRCH: gone, as it should be
+	}
+}
+
+func (p *pidfd) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_ = unix.Close(p.fd)
+	p.fd = 0
 }
 
 func (m *mediator) close() {

@@ -67,10 +67,11 @@ type supervision struct {
 	listener *net.UnixListener
 	calls    chan call
 
-	runc       *exec.Cmd
-	runcExited chan struct{} // closed when runc has ended, with runcErr
-	runcErr    error
-	criuDied   atomic.Bool // before runc, which is not as it should be
+	runc        *exec.Cmd
+	runcExited  chan struct{} // closed when runc has ended, with runcErr
+	runcErr     error
+	criuProcess pidfd
+	criuDied    atomic.Bool // before runc, which is not as it should be
 
 	forked   chan int      // gets the pid of the clone's first task
 	restored chan struct{} // closed when all that is left to do is to let the clone run
@@ -324,6 +325,7 @@ func (s *supervision) fail(err error) error {
 			<-s.runcExited
 		}
 	}
+	s.criuProcess.kill() // without runc it waits for ever for tasks that it traces, and they for it
 	s.pages.stop()
 	return err
 }

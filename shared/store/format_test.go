@@ -201,7 +201,7 @@ func TestFormatIsEnoughToReadASnapshot(t *testing.T) {
 			t.Fatalf("unknown layer %v", layer)
 		}
 	}
-	require.Equal(t, []string{"1024+256", "0+2"}, first)
+	require.Equal(t, []string{"0+2,1022+254", "1278+2"}, first)
 	require.Equal(t, len(files), len(got))
 	for name, want := range files {
 		require.True(t, bytes.Equal(want, got[name]), name)
