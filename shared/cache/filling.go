@@ -203,35 +203,35 @@ func (f *Filling) framesOfAll(list []criu.PageRange) []int {
 	return frames
 }
 
-// FetchFirst fetches what the app needs first.
+// FetchFirst fetches what the app needs first, at a low priority: the restore itself needs the processors more.
 func (f *Filling) FetchFirst(ctx context.Context) error {
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(firstInFlight)
-	for i, frame := range f.frames {
-		if frame.First && ctx.Err() == nil {
-			g.Go(func() error { return f.fetch(ctx, i) })
-		}
-	}
-	return g.Wait()
+	return f.fetchInOrder(ctx, firstInFlight, true, func(i int) bool { return f.frames[i].First })
 }
 
-// FetchAll fetches everything, what the app needs first before the rest, and makes the snapshot whole.
+// FetchAll fetches everything, and makes the snapshot whole.
 func (f *Filling) FetchAll(ctx context.Context) error {
-	return f.fetchAll(ctx, readsInFlight, false)
+	if err := f.fetchInOrder(ctx, readsInFlight, false, func(int) bool { return true }); err != nil {
+		return err
+	}
+	return f.finish()
 }
 
 // FetchQuietly is FetchAll for a machine that has better things to do.
 func (f *Filling) FetchQuietly(ctx context.Context) error {
-	return f.fetchAll(ctx, restInFlight, true)
+	if err := f.FetchFirst(ctx); err != nil {
+		return err
+	}
+	if err := f.fetchInOrder(ctx, restInFlight, true, func(int) bool { return true }); err != nil {
+		return err
+	}
+	return f.finish()
 }
 
 // readsInFlight is how many frames are fetched at a time when somebody waits for all of them.
 const readsInFlight = 8
 
-func (f *Filling) fetchAll(ctx context.Context, workers int, quietly bool) error {
-	if err := f.FetchFirst(ctx); err != nil {
-		return err
-	}
+// fetchInOrder fetches the frames that are wanted, some at a time. What is needed first comes first among them.
+func (f *Filling) fetchInOrder(ctx context.Context, workers int, quietly bool, wanted func(i int) bool) error {
 	var next atomic.Int64
 	g, gctx := errgroup.WithContext(ctx)
 	for range workers {
@@ -247,16 +247,16 @@ func (f *Filling) fetchAll(ctx context.Context, workers int, quietly bool) error
 				if i >= len(f.frames) {
 					return nil
 				}
+				if !wanted(i) {
+					continue
+				}
 				if err := f.fetch(gctx, i); err != nil {
 					return err
 				}
 			}
 		})
 	}
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	return f.finish()
+	return g.Wait()
 }
 
 // finish makes the snapshot whole, on disk. Several processes may do so at the same time.
