@@ -3,7 +3,6 @@ package pages
 import (
 	"cmp"
 	"context"
-	"errors"
 	"runtime"
 	"slices"
 
@@ -165,24 +164,3 @@ func (s *space) ensure(ctx context.Context, r run) error {
 	return s.server.opts.Source.Ensure(ctx, s.server.images.content(r))
 }
 
-// withEvents calls f under the lock until it need not read events first.
-func (s *space) withEvents(ctx context.Context, f func() error) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for {
-		err := f()
-		if !errors.Is(err, errEvents) {
-			return err
-		}
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if err := s.readEvents(ctx); err != nil {
-			return err
-		}
-		if err := s.answer(ctx); err != nil && !errors.Is(err, errEvents) {
-			return err
-		}
-		s.awaitEvent()
-	}
-}

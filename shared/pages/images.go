@@ -36,7 +36,7 @@ func (i *images) missing(dir string, task int) (pending, error) {
 		if err != nil {
 			return pending{}, err
 		}
-		r := run{start: l.Start, end: l.End, file: file, offset: l.Offset}
+		r := run{start: l.Start, end: l.End, file: file, offset: l.Offset, parental: l.Parental}
 		if size := int64(len(i.list[file].content)); l.Offset+int64(l.End-l.Start) > size { //nolint:gosec // of a file
 			return pending{}, fmt.Errorf("%s has %d bytes, and pages of process %d lie at %d", l.File, size, task, l.Offset)
 		}

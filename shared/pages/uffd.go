@@ -14,6 +14,7 @@ const (
 	uffdioWake     = 0x8010aa02
 	uffdioCopy     = 0xc028aa03
 	uffdioZeropage = 0xc020aa04
+	uffdioProtect  = 0xc018aa06 // UFFDIO_WRITEPROTECT
 
 	eventPagefault = 0x12
 	eventFork      = 0x13
@@ -76,6 +77,13 @@ func (u uffd) zero(addr uint64) error {
 func (u uffd) wake(addr uint64) error {
 	arg := struct{ start, length uint64 }{addr, pageSize}
 	return u.ioctl(uffdioWake, unsafe.Pointer(&arg))
+}
+
+// alive tells whether the process is still there. No other call that answers this leaves all memory alone: none of it is
+// registered for write protection, so that there is nothing to lift.
+func (u uffd) alive() bool {
+	arg := struct{ start, length, mode uint64 }{start: 1 << 30, length: pageSize}
+	return !errors.Is(u.ioctl(uffdioProtect, unsafe.Pointer(&arg)), unix.ESRCH)
 }
 
 func (u uffd) ioctl(request uintptr, arg unsafe.Pointer) error {

@@ -2,6 +2,7 @@ package pages
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -93,10 +94,10 @@ func (c *Conn) Receive() (m Message, fd int, err error) {
 		}
 	}
 	switch {
+	case err == nil && n == 0, errors.Is(err, unix.ECONNRESET): // the latter when it had not read everything
+		return m, -1, io.EOF
 	case err != nil:
 		return m, -1, fmt.Errorf("page server: receive: %w", err)
-	case n == 0:
-		return m, -1, io.EOF
 	}
 	fd, err = rights(oob[:oobn])
 	if err == nil {
@@ -106,9 +107,17 @@ func (c *Conn) Receive() (m Message, fd int, err error) {
 		err = fmt.Errorf("message %s brings no descriptor", m.Kind)
 	}
 	if err != nil {
-		return m, fd, fmt.Errorf("page server: receive: %w", err)
+		closeDescriptor(fd)
+		return m, -1, fmt.Errorf("page server: receive: %w", err)
 	}
 	return m, fd, nil
+}
+
+// closeDescriptor closes what came with a message, if anything did.
+func closeDescriptor(fd int) {
+	if fd >= 0 {
+		_ = unix.Close(fd)
+	}
 }
 
 // rights returns the descriptor in a control message, or -1.
