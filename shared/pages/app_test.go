@@ -210,7 +210,7 @@ type app struct {
 	cmd     *exec.Cmd
 	pids    []int // of processes that it has forked
 	sockets []int
-	uffds   []int // which a supervisor keeps
+	uffds   []int // which a supervisor keeps until the memory is whole
 	conn    *Conn // the supervisor's end
 	server  *os.File
 }
@@ -270,14 +270,22 @@ func (a *app) startApp() {
 			_ = unix.Kill(pid, unix.SIGKILL)
 		}
 		a.kill()
-		for _, fd := range append(a.sockets, a.uffds...) {
+		for _, fd := range a.sockets {
 			_ = unix.Close(fd)
 		}
+		a.closeUffds()
 	})
 	m, fd, err := (&Conn{fd: a.sockets[0]}).Receive()
 	require.NoError(a.t, err)
 	require.Equal(a.t, KindTask, m.Kind)
 	a.uffds = append(a.uffds, fd)
+}
+
+func (a *app) closeUffds() {
+	for _, fd := range a.uffds {
+		_ = unix.Close(fd)
+	}
+	a.uffds = nil
 }
 
 func (a *app) kill() {
@@ -417,9 +425,12 @@ func (a *app) serve(opts Options) *service {
 			if err != nil {
 				return
 			}
-			if m.Kind == KindTask {
+			switch m.Kind {
+			case KindTask:
 				a.uffds = append(a.uffds, fd)
 				continue
+			case KindDone:
+				a.closeUffds()
 			}
 			s.messages <- m
 		}
@@ -460,15 +471,11 @@ func (s *service) last() (Message, error) {
 	}
 }
 
-// done waits for the server to have filled in everything, and gives back the userfaultfds, as a supervisor does.
+// done waits for the server to have filled in everything.
 func (s *service) done() {
 	s.t.Helper()
 	m, err := s.last()
 	require.NoError(s.t, err)
 	require.Equal(s.t, Message{Kind: KindDone}, m)
-	for _, fd := range s.uffds {
-		_ = unix.Close(fd)
-	}
-	s.uffds = nil
 }
 

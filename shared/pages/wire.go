@@ -67,8 +67,11 @@ func (c *Conn) closeRead() { _ = unix.Shutdown(c.fd, unix.SHUT_RD) }
 
 // Send sends a message, and a descriptor with it unless that is -1.
 func (c *Conn) Send(m Message, fd int) error {
-	const room = 1 << 10 // for the rest of the message
-	m.Error = m.Error[:min(len(m.Error), maxMessage-room)]
+	const (
+		room   = 1 << 10 // for the rest of the message
+		escape = 6       // bytes that a byte may become in JSON
+	)
+	m.Error = m.Error[:min(len(m.Error), (maxMessage-room)/escape)]
 	b, err := json.Marshal(m)
 	if err != nil {
 		return err
