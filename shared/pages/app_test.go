@@ -97,11 +97,11 @@ func runApp(spec string) error {
 		return fmt.Errorf("UFFDIO_API: %w", err)
 	}
 	for _, r := range regions {
-		if a := perform(order{opMap, r.Start, r.Length}, 0); a.errno != 0 {
+		if a := perform(&order{opMap, r.Start, r.Length}, 0); a.errno != 0 {
 			return fmt.Errorf("mmap: %w", a.errno)
 		}
 		if r.WipeOnFork {
-			if a := perform(order{opAdvise, r.Start, r.Length, unix.MADV_WIPEONFORK}, 0); a.errno != 0 {
+			if a := perform(&order{opAdvise, r.Start, r.Length, unix.MADV_WIPEONFORK}, 0); a.errno != 0 {
 				return fmt.Errorf("madvise: %w", a.errno)
 			}
 		}
@@ -129,7 +129,9 @@ func runApp(spec string) error {
 }
 
 // obey does what it is told until the socket's other end is closed. It goes on in processes that it forks, where nothing of
-// Go's runtime may be used: a thread that forks has no others there.
+// Go's runtime may be used, a thread that forks having no others there: hence nosplit, here and below.
+//
+//go:nosplit
 func obey(socket uintptr) {
 	var o order
 	for {
@@ -140,7 +142,7 @@ func obey(socket uintptr) {
 		if n == 0 || errno != 0 || o[0] == opExit {
 			unix.RawSyscall(unix.SYS_EXIT_GROUP, 0, 0, 0)
 		}
-		a := perform(o, socket)
+		a := perform(&o, socket)
 		if o[0] == opFork && a.value == 0 && a.errno == 0 {
 			socket = uintptr(o[1])
 			continue
@@ -151,7 +153,8 @@ func obey(socket uintptr) {
 	}
 }
 
-func perform(o order, socket uintptr) (a answer) {
+//go:nosplit
+func perform(o *order, socket uintptr) (a answer) {
 	addr, length := uintptr(o[1]), uintptr(o[2])
 	var v uintptr
 	switch o[0] {
@@ -186,9 +189,13 @@ func perform(o order, socket uintptr) (a answer) {
 }
 
 // word is a word of memory that Go knows nothing of.
+//
+//go:nosplit
 func word(addr uint64) *uint64 { return *(**uint64)(unsafe.Pointer(&addr)) }
 
 // sum is a hash of memory.
+//
+//go:nosplit
 func sum(addr, length uint64) uint64 {
 	h := uint64(14695981039346656037)
 	for end := addr + length; addr < end; addr += 8 {
@@ -478,4 +485,3 @@ func (s *service) done() {
 	require.NoError(s.t, err)
 	require.Equal(s.t, Message{Kind: KindDone}, m)
 }
-

@@ -163,4 +163,3 @@ func (s *space) ensure(ctx context.Context, r run) error {
 	}
 	return s.server.opts.Source.Ensure(ctx, s.server.images.content(r))
 }
-

@@ -250,4 +250,3 @@ func (r *Recorder) note(file string, offset int64) error {
 	_, err := fmt.Fprintf(r.w, "%s %d\n", file, offset)
 	return err
 }
-
