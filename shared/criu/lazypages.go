@@ -7,6 +7,7 @@ import (
 
 	"github.com/checkpoint-restore/go-criu/v8/crit/images/mm"
 	"github.com/checkpoint-restore/go-criu/v8/crit/images/pagemap"
+	"golang.org/x/sys/unix"
 )
 
 // LazyRun is memory of a process that CRIU leaves to a page server when it restores lazily: consecutive pages, within one
@@ -15,6 +16,7 @@ type LazyRun struct {
 	Start, End uint64 // addresses in the process, multiples of the page size
 	File       string // page image, for example "pages-1.img"
 	Offset     int64  // of the content of Start, bytes
+	Parental   bool   // the process's children do not get it: they find zeros there, or nothing
 }
 
 // Flags of a pagemap entry (criu/include/pagemap.h).
@@ -22,6 +24,9 @@ const (
 	pageLazy    = 1 << 1 // CRIU may leave it to a page server
 	pagePresent = 1 << 2 // the content is in the page image
 )
+
+// parentalAdvice are the bits of a mapping's advice (madvise(2)) with which children do not get it.
+const parentalAdvice = 1<<unix.MADV_DONTFORK | 1<<unix.MADV_WIPEONFORK
 
 // LazyRuns returns the memory of a process that a lazy restore from dir leaves out, by address. pid is the process's in
 // its own namespace, as in the names of the images.
@@ -43,7 +48,9 @@ func LazyRuns(dir string, pid int) ([]LazyRun, error) {
 				return fmt.Errorf("%s: pages at %#x, where mm-%d.img has no mapping", name, start, pid)
 			}
 			stop := min(end, vmas[0].GetEnd())
-			runs = append(runs, LazyRun{Start: start, End: stop, File: e.File, Offset: offset})
+			runs = append(runs, LazyRun{
+				Start: start, End: stop, File: e.File, Offset: offset, Parental: vmas[0].GetMadv()&parentalAdvice != 0,
+			})
 			offset += int64(stop - start)
 			start = stop
 		}

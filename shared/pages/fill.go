@@ -3,7 +3,6 @@ package pages
 import (
 	"cmp"
 	"context"
-	"errors"
 	"runtime"
 	"slices"
 
@@ -89,12 +88,12 @@ func placesOf(s *space) places {
 // find returns the runs whose content lies in [from, to) of an image.
 func (p places) find(file int, from, to int64) []run {
 	i, _ := slices.BinarySearchFunc(p.runs, from, func(r run, from int64) int {
-		return cmp.Or(cmp.Compare(r.file, file), cmp.Compare(r.offset+int64(r.end-r.start), from+1)) //nolint:gosec // of a file
+		return cmp.Or(cmp.Compare(r.file, file), cmp.Compare(r.offset+int64(r.end-r.start), from+1))
 	})
 	var found []run
 	for ; i < len(p.runs) && p.runs[i].file == file && p.runs[i].offset < to; i++ {
 		r := p.runs[i]
-		start := r.start + uint64(max(0, from-r.offset)) //nolint:gosec // not negative
+		start := r.start + uint64(max(0, from-r.offset))
 		found = append(found, r.cut(start, r.start+uint64(to-r.offset)))
 	}
 	return found
@@ -129,7 +128,7 @@ func (s *space) fillRange(ctx context.Context, want run) error {
 		if err != nil {
 			return err
 		}
-		want.offset += int64(next.end - next.start) //nolint:gosec // of a file
+		want.offset += int64(next.end - next.start)
 		want.start = next.end
 	}
 	return nil
@@ -163,26 +162,4 @@ func (s *space) ensure(ctx context.Context, r run) error {
 		return ctx.Err()
 	}
 	return s.server.opts.Source.Ensure(ctx, s.server.images.content(r))
-}
-
-// withEvents calls f under the lock until it need not read events first.
-func (s *space) withEvents(ctx context.Context, f func() error) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for {
-		err := f()
-		if !errors.Is(err, errEvents) {
-			return err
-		}
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if err := s.readEvents(ctx); err != nil {
-			return err
-		}
-		if err := s.answer(ctx); err != nil && !errors.Is(err, errEvents) {
-			return err
-		}
-		s.awaitEvent()
-	}
 }

@@ -36,8 +36,8 @@ func (i *images) missing(dir string, task int) (pending, error) {
 		if err != nil {
 			return pending{}, err
 		}
-		r := run{start: l.Start, end: l.End, file: file, offset: l.Offset}
-		if size := int64(len(i.list[file].content)); l.Offset+int64(l.End-l.Start) > size { //nolint:gosec // of a file
+		r := run{start: l.Start, end: l.End, file: file, offset: l.Offset, parental: l.Parental}
+		if size := int64(len(i.list[file].content)); l.Offset+int64(l.End-l.Start) > size {
 			return pending{}, fmt.Errorf("%s has %d bytes, and pages of process %d lie at %d", l.File, size, task, l.Offset)
 		}
 		p.add(r)
@@ -87,14 +87,14 @@ func (i *images) index(name string) int {
 
 // content is where the content of a run lies.
 func (i *images) content(r run) Range {
-	return Range{File: i.name(r.file), Offset: r.offset, Length: int64(r.end - r.start)} //nolint:gosec // of a file
+	return Range{File: i.name(r.file), Offset: r.offset, Length: int64(r.end - r.start)}
 }
 
 // bytes is the content of a run.
 func (i *images) bytes(r run) []byte {
 	i.mu.RLock()
 	defer i.mu.RUnlock()
-	return i.list[r.file].content[r.offset : r.offset+int64(r.end-r.start)] //nolint:gosec // of a file
+	return i.list[r.file].content[r.offset : r.offset+int64(r.end-r.start)]
 }
 
 func (i *images) close() error {

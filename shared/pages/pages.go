@@ -10,6 +10,7 @@ package pages
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -34,8 +35,8 @@ type Source interface {
 	Has(r Range) bool
 	// Ensure returns when a range is in its file, checked against its digest.
 	Ensure(ctx context.Context, r Range) error
-	// FetchAll brings everything that is missing, the ranges of first before the rest.
-	FetchAll(ctx context.Context, first []Range) error
+	// FetchAll brings everything that is missing, what the app needs first before the rest.
+	FetchAll(ctx context.Context) error
 }
 
 // Options say what to serve.
@@ -50,9 +51,12 @@ type Options struct {
 // Serve serves the clone whose supervisor is at the other end of conn, until none of its memory is missing any more. It
 // returns an error when the clone can't go on: its supervisor was told why and kills it.
 func Serve(ctx context.Context, conn *Conn, opts Options) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	s := &server{conn: conn, opts: opts, finished: make(chan struct{}), changed: make(chan struct{}, 1)}
+	var err error
+	if s.wakeup, err = unix.Eventfd(0, unix.EFD_CLOEXEC); err != nil {
+		return fmt.Errorf("page server: eventfd: %w", err)
+	}
+	defer unix.Close(s.wakeup)
 	defer s.images.close()
 	g, ctx := errgroup.WithContext(ctx)
 	s.group = g
@@ -60,7 +64,7 @@ func Serve(ctx context.Context, conn *Conn, opts Options) error {
 	if opts.Source != nil {
 		g.Go(func() error {
 			defer close(fetched)
-			return opts.Source.FetchAll(ctx, opts.First)
+			return opts.Source.FetchAll(ctx)
 		})
 	} else {
 		close(fetched)
@@ -81,11 +85,14 @@ func Serve(ctx context.Context, conn *Conn, opts Options) error {
 		}
 		return errDone
 	})
-	stop := context.AfterFunc(ctx, s.interrupt)
-	defer stop()
-	err := g.Wait()
+	g.Go(func() error {
+		<-ctx.Done()
+		s.interrupt()
+		return nil
+	})
+	err = g.Wait()
 	if errors.Is(err, errDone) {
-		return conn.Send(Message{Kind: KindDone}, -1)
+		return s.tell(Message{Kind: KindDone}, -1)
 	}
 	if serr := conn.Send(Message{Kind: KindFailed, Error: err.Error()}, -1); serr != nil {
 		err = errors.Join(err, serr)
@@ -105,6 +112,7 @@ type server struct {
 	opts   Options
 	group  *errgroup.Group
 	images images
+	wakeup int // eventfd that ends all waiting
 
 	finished chan struct{} // closed when CRIU has restored all processes
 	changed  chan struct{} // gets something when an address space has changed
@@ -120,7 +128,8 @@ func (s *server) receive(ctx context.Context) error {
 		m, fd, err := s.conn.Receive()
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			closeDescriptor(fd)
+			return nil //nolint:nilerr // what ended the service is known
 		case errors.Is(err, io.EOF) && released:
 			return nil // the supervisor was killed; the clone must not suffer from that
 		case err != nil:
@@ -128,7 +137,9 @@ func (s *server) receive(ctx context.Context) error {
 		}
 		switch m.Kind {
 		case KindTask:
-			err = s.addTask(ctx, m.Task, uffd(fd))
+			if err = s.addTask(ctx, m.Task, uffd(fd)); err != nil {
+				closeDescriptor(fd)
+			}
 		case KindFinished:
 			close(s.finished)
 		case KindReleased:
@@ -147,11 +158,7 @@ func (s *server) receive(ctx context.Context) error {
 // interrupt ends what waits for descriptors.
 func (s *server) interrupt() {
 	s.conn.closeRead()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, sp := range s.spaces {
-		sp.stop()
-	}
+	_, _ = unix.Write(s.wakeup, binary.NativeEndian.AppendUint64(nil, 1))
 }
 
 func (s *server) addTask(ctx context.Context, task int, fd uffd) error {
@@ -171,18 +178,27 @@ func (s *server) addSpace(ctx context.Context, fd uffd, missing pending) error {
 	s.spaces = append(s.spaces, sp)
 	s.mu.Unlock()
 	s.group.Go(func() error { return sp.serve(ctx) })
-	if ctx.Err() != nil {
-		sp.stop()
-	}
 	return nil
 }
 
 // forked takes over the memory of a process that the app has started; its supervisor keeps a copy of the descriptor.
 func (s *server) forked(ctx context.Context, fd uffd, missing pending) error {
-	if err := s.conn.Send(Message{Kind: KindTask}, int(fd)); err != nil && !errors.Is(err, unix.EPIPE) && !errors.Is(err, unix.ECONNRESET) {
+	err := s.tell(Message{Kind: KindTask}, int(fd))
+	if err == nil {
+		err = s.addSpace(ctx, fd, missing)
+	}
+	if err != nil {
+		closeDescriptor(int(fd))
+	}
+	return err
+}
+
+// tell sends a message to the supervisor, if there still is one.
+func (s *server) tell(m Message, fd int) error {
+	if err := s.conn.Send(m, fd); !errors.Is(err, unix.EPIPE) && !errors.Is(err, unix.ECONNRESET) {
 		return err
 	}
-	return s.addSpace(ctx, fd, missing)
+	return nil
 }
 
 func (s *server) all() []*space {
@@ -200,18 +216,26 @@ func (s *server) change() {
 
 // awaitFilled returns when no address space misses anything.
 func (s *server) awaitFilled(ctx context.Context) error {
-	for {
-		filled := true
-		for _, sp := range s.all() {
-			filled = filled && sp.filled()
-		}
-		if filled {
-			return nil
-		}
+	for !s.filled() {
 		select {
 		case <-s.changed:
 		case <-ctx.Done():
 			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// filled tells whether no address space misses anything. One that comes meanwhile comes of one that misses something, and
+// so after it.
+func (s *server) filled() bool {
+	for i := 0; ; i++ {
+		spaces := s.all()
+		if i == len(spaces) {
+			return true
+		}
+		if !spaces[i].filled() {
+			return false
 		}
 	}
 }
@@ -226,4 +250,3 @@ func (r *Recorder) note(file string, offset int64) error {
 	_, err := fmt.Fprintf(r.w, "%s %d\n", file, offset)
 	return err
 }
-

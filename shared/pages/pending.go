@@ -7,12 +7,13 @@ type run struct {
 	start, end uint64 // addresses
 	file       int    // index of the page image
 	offset     int64  // of the content of start, bytes
+	parental   bool   // children do not get it (madvise(2), MADV_WIPEONFORK and MADV_DONTFORK)
 }
 
 // cut returns the part of a run that lies in [start, end).
 func (r run) cut(start, end uint64) run {
 	start, end = max(start, r.start), min(end, r.end)
-	r.offset += int64(start - r.start) //nolint:gosec // of a file
+	r.offset += int64(start - r.start)
 	r.start, r.end = start, end
 	return r
 }
@@ -73,13 +74,32 @@ func (p pending) remove(start, end uint64) []run {
 	return hit
 }
 
-// move follows mremap(2).
+// move follows mremap(2). The length is that of the old mapping; before Linux 6.17, also if the new one is shorter. What is
+// missing behind that is none of its business.
 func (p pending) move(from, to, length uint64) {
 	for _, r := range p.remove(from, from+length) {
 		r.start, r.end = r.start-from+to, r.end-from+to
-		p.add(r)
+		for r.start < r.end {
+			there, ok := p.first(r.start)
+			if !ok {
+				there.start, there.end = r.end, r.end
+			}
+			if free := r.cut(r.start, there.start); free.start < free.end {
+				p.add(free)
+			}
+			r = r.cut(there.end, r.end)
+		}
 	}
 }
 
-// fork returns a copy.
-func (p pending) fork() pending { return pending{p.runs.Clone()} }
+// fork returns what a child misses.
+func (p pending) fork() pending {
+	child := pending{p.runs.Clone()}
+	p.runs.Ascend(func(r run) bool {
+		if r.parental {
+			child.runs.Delete(r)
+		}
+		return true
+	})
+	return child
+}

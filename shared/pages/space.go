@@ -18,56 +18,62 @@ const window = 64 << 10
 type space struct {
 	server *server
 	fd     uffd
-	wakeup int // eventfd that ends the waiting
 
+	turn    sync.Mutex // to lock mu next
 	mu      sync.Mutex
 	missing pending
 	faults  []uint64 // addresses that threads of the app wait for
-	gone    bool     // the process has ended
-	stopped bool
+	gone    bool     // the process has ended, or serve has
 }
 
 func newSpace(s *server, fd uffd, missing pending) (*space, error) {
 	if err := unix.SetNonblock(int(fd), true); err != nil {
 		return nil, fmt.Errorf("userfaultfd: %w", err)
 	}
-	wakeup, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
-	if err != nil {
-		return nil, fmt.Errorf("eventfd: %w", err)
-	}
-	return &space{server: s, fd: fd, wakeup: wakeup, missing: missing}, nil
+	return &space{server: s, fd: fd, missing: missing}, nil
 }
 
-// serve answers faults and follows what the app does to its memory, until nothing is missing or stop is called.
+// lookAfter is how often a process is asked whether it is still there: its userfaultfd does not tell.
+const lookAfter = 1000 // ms
+
+// serve answers faults and follows what the app does to its memory, until the process has ended or the server does.
 func (s *space) serve(ctx context.Context) error {
 	runtime.LockOSThread() // a thread that waits in poll(2) is awake sooner than a goroutine
 	defer runtime.UnlockOSThread()
+	defer s.close()
 	for {
-		fds := []unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLIN}, {Fd: int32(s.wakeup), Events: unix.POLLIN}}
-		if _, err := unix.Poll(fds, -1); err != nil && !errors.Is(err, unix.EINTR) {
+		fds := []unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLIN}, {Fd: int32(s.server.wakeup), Events: unix.POLLIN}}
+		n, err := unix.Poll(fds, lookAfter)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
 			return fmt.Errorf("userfaultfd: poll: %w", err)
-		}
-		if fds[1].Revents != 0 {
+		case n == 0 && s.fd.alive():
+			continue
+		case n == 0, fds[1].Revents != 0, fds[0].Revents&unix.POLLERR != 0:
 			return nil
 		}
-		if fds[0].Revents&(unix.POLLERR|unix.POLLHUP) != 0 {
-			s.end()
-			return nil
-		}
-		if err := s.turn(ctx); err != nil {
+		if err := s.attend(ctx); err != nil {
 			return err
 		}
 	}
 }
 
-// stop ends serve.
-func (s *space) stop() {
+// lock locks mu in turn: a mutex alone would be the filler's again and again while a fault waits.
+func (s *space) lock() {
+	s.turn.Lock()
+	s.mu.Lock()
+	s.turn.Unlock()
+}
+
+// close gives the descriptor back. What others still want to do to this memory, they needn't.
+func (s *space) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.stopped {
-		s.stopped = true
-		_, _ = unix.Write(s.wakeup, []byte{1, 0, 0, 0, 0, 0, 0, 0})
-	}
+	s.end()
+	_ = unix.Close(int(s.fd))
+	s.fd = -1
 }
 
 func (s *space) filled() bool {
@@ -76,13 +82,8 @@ func (s *space) filled() bool {
 	return s.gone || s.missing.empty()
 }
 
+// end notes that the process has ended, as far as this server is concerned; the caller holds mu.
 func (s *space) end() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.endLocked()
-}
-
-func (s *space) endLocked() {
 	s.gone, s.missing, s.faults = true, newPending(), nil
 	s.server.change()
 }
@@ -90,19 +91,31 @@ func (s *space) endLocked() {
 // errEvents: the app has changed its memory, and the server must learn how before it goes on.
 var errEvents = errors.New("events to be read")
 
-// turn reads the events that wait and answers the faults.
-func (s *space) turn(ctx context.Context) error {
-	s.mu.Lock()
+// attend reads the events that wait and answers the faults.
+func (s *space) attend(ctx context.Context) error {
+	return s.withEvents(ctx, func() error { return s.readEvents(ctx) })
+}
+
+// withEvents calls f under the lock until it need not read events first, and answers the faults that were among them:
+// nobody else is told of those. f must bear to be called again.
+func (s *space) withEvents(ctx context.Context, f func() error) error {
+	s.lock()
 	defer s.mu.Unlock()
 	for {
-		if err := s.readEvents(ctx); err != nil {
-			return err
+		err := f()
+		if err == nil {
+			err = s.answer(ctx)
 		}
-		err := s.answer(ctx)
 		if !errors.Is(err, errEvents) {
 			return err
 		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		s.awaitEvent()
+		if err := s.readEvents(ctx); err != nil {
+			return err
+		}
 	}
 }
 
@@ -111,11 +124,11 @@ func (s *space) awaitEvent() {
 	const patience = 1 // ms
 	s.mu.Unlock()
 	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLIN}}, patience)
-	s.mu.Lock()
+	s.lock()
 }
 
 func (s *space) readEvents(ctx context.Context) error {
-	for {
+	for !s.gone {
 		events, err := s.fd.read()
 		if err != nil || len(events) == 0 {
 			return err
@@ -126,6 +139,7 @@ func (s *space) readEvents(ctx context.Context) error {
 			}
 		}
 	}
+	return nil
 }
 
 func (s *space) event(ctx context.Context, m message) error {
@@ -133,7 +147,7 @@ func (s *space) event(ctx context.Context, m message) error {
 	case eventPagefault:
 		s.faults = append(s.faults, m.b&^(pageSize-1))
 	case eventFork:
-		return s.server.forked(ctx, uffd(uint32(m.a)), s.missing.fork()) //nolint:gosec // a descriptor
+		return s.server.forked(ctx, uffd(uint32(m.a)), s.missing.fork())
 	case eventRemap:
 		s.missing.move(m.a, m.b, m.c)
 	case eventRemove, eventUnmap:
@@ -198,20 +212,24 @@ func (s *space) again(ctx context.Context, addr uint64) error {
 		s.faults = append(s.faults, addr)
 	}
 	s.mu.Unlock()
-	return s.turn(ctx)
+	return s.attend(ctx)
 }
+
+// isPassing tells of an error that passes: of a process that is changing its memory, or that may get no more until others
+// have given some back or the kernel has killed one; a fault of its own would wait for that as well.
+func isPassing(err error) bool { return errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.ENOMEM) }
 
 // zero answers a fault where nothing was frozen.
 func (s *space) zero(addr uint64) error {
 	switch err := s.fd.zero(addr); {
-	case err == nil, errors.Is(err, unix.ENOENT):
+	case err == nil:
 		return nil
-	case errors.Is(err, unix.EEXIST): // it was supplied meanwhile
+	case errors.Is(err, unix.EEXIST), errors.Is(err, unix.ENOENT): // it was supplied meanwhile; or taken away
 		return s.fd.wake(addr)
-	case errors.Is(err, unix.EAGAIN):
+	case isPassing(err):
 		return errEvents
-	case errors.Is(err, unix.ESRCH):
-		s.endLocked()
+	case errors.Is(err, unix.ESRCH), errors.Is(err, unix.ENOSPC):
+		s.end()
 		return nil
 	default:
 		return fmt.Errorf("userfaultfd: zero page at %#x: %w", addr, err)
@@ -229,19 +247,16 @@ func (s *space) copy(r run) error {
 			continue
 		}
 		switch {
-		case err == nil, errors.Is(err, unix.EAGAIN):
+		case err == nil, isPassing(err):
 			return errEvents
-		case errors.Is(err, unix.EEXIST):
+		case errors.Is(err, unix.ENOENT) && length > pageSize:
+			length = max(pageSize, length/2&^(pageSize-1)) // the app has divided the mapping
+		case errors.Is(err, unix.EEXIST), errors.Is(err, unix.ENOENT): // it was supplied meanwhile; or taken away
 			s.missing.remove(r.start, r.start+pageSize)
 			_ = s.fd.wake(r.start) // what fails here fails at the next page as well
 			r = r.cut(r.start+pageSize, r.end)
-		case errors.Is(err, unix.ENOENT) && length > pageSize:
-			length = max(pageSize, length/2&^(pageSize-1)) // the app has divided the mapping
-		case errors.Is(err, unix.ENOENT):
-			s.missing.remove(r.start, r.start+pageSize)
-			r = r.cut(r.start+pageSize, r.end)
 		case errors.Is(err, unix.ESRCH), errors.Is(err, unix.ENOSPC):
-			s.endLocked()
+			s.end()
 			return nil
 		default:
 			return fmt.Errorf("userfaultfd: copy to %#x: %w", r.start, err)

@@ -14,6 +14,7 @@ const (
 	uffdioWake     = 0x8010aa02
 	uffdioCopy     = 0xc028aa03
 	uffdioZeropage = 0xc020aa04
+	uffdioProtect  = 0xc018aa06 // UFFDIO_WRITEPROTECT
 
 	eventPagefault = 0x12
 	eventFork      = 0x13
@@ -69,22 +70,29 @@ func (u uffd) read() ([]message, error) {
 // page is there, ENOENT when the range is not within one mapping, ESRCH when the process is gone.
 func (u uffd) copy(addr uint64, src []byte) (int, error) {
 	arg := struct{ dst, src, length, mode, copied uint64 }{
-		dst: addr, src: uint64(uintptr(unsafe.Pointer(unsafe.SliceData(src)))), length: uint64(len(src)),
+		dst: addr, src: uint64(uintptr(unsafe.Pointer(unsafe.SliceData(src)))), length: uint64(len(src)), //nolint:gosec // the kernel takes addresses
 	}
-	err := u.ioctl(uffdioCopy, unsafe.Pointer(&arg))
-	return max(0, int(int64(arg.copied))), err //nolint:gosec // bytes, or a negative error number
+	err := u.ioctl(uffdioCopy, unsafe.Pointer(&arg)) //nolint:gosec // the kernel takes addresses
+	return max(0, int(int64(arg.copied))), err
 }
 
 // zero maps one page of zeros at addr; errors are as those of copy.
 func (u uffd) zero(addr uint64) error {
 	arg := struct{ start, length, mode, zeroed uint64 }{start: addr, length: pageSize}
-	return u.ioctl(uffdioZeropage, unsafe.Pointer(&arg))
+	return u.ioctl(uffdioZeropage, unsafe.Pointer(&arg)) //nolint:gosec // the kernel takes addresses
 }
 
 // wake lets threads that wait for a page look again.
 func (u uffd) wake(addr uint64) error {
 	arg := struct{ start, length uint64 }{addr, pageSize}
-	return u.ioctl(uffdioWake, unsafe.Pointer(&arg))
+	return u.ioctl(uffdioWake, unsafe.Pointer(&arg)) //nolint:gosec // the kernel takes addresses
+}
+
+// alive tells whether the process is still there. No other call that answers this leaves all memory alone: none of it is
+// registered for write protection, so that there is nothing to lift.
+func (u uffd) alive() bool {
+	arg := struct{ start, length, mode uint64 }{start: 1 << 30, length: pageSize}
+	return !errors.Is(u.ioctl(uffdioProtect, unsafe.Pointer(&arg)), unix.ESRCH) //nolint:gosec // the kernel takes addresses
 }
 
 func (u uffd) ioctl(request uintptr, arg unsafe.Pointer) error {

@@ -2,6 +2,7 @@ package pages
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -66,8 +67,11 @@ func (c *Conn) closeRead() { _ = unix.Shutdown(c.fd, unix.SHUT_RD) }
 
 // Send sends a message, and a descriptor with it unless that is -1.
 func (c *Conn) Send(m Message, fd int) error {
-	const room = 1 << 10 // for the rest of the message
-	m.Error = m.Error[:min(len(m.Error), maxMessage-room)]
+	const (
+		room   = 1 << 10 // for the rest of the message
+		escape = 6       // bytes that a byte may become in JSON
+	)
+	m.Error = m.Error[:min(len(m.Error), (maxMessage-room)/escape)]
 	b, err := json.Marshal(m)
 	if err != nil {
 		return err
@@ -93,10 +97,10 @@ func (c *Conn) Receive() (m Message, fd int, err error) {
 		}
 	}
 	switch {
+	case err == nil && n == 0, errors.Is(err, unix.ECONNRESET): // the latter when it had not read everything
+		return m, -1, io.EOF
 	case err != nil:
 		return m, -1, fmt.Errorf("page server: receive: %w", err)
-	case n == 0:
-		return m, -1, io.EOF
 	}
 	fd, err = rights(oob[:oobn])
 	if err == nil {
@@ -106,9 +110,17 @@ func (c *Conn) Receive() (m Message, fd int, err error) {
 		err = fmt.Errorf("message %s brings no descriptor", m.Kind)
 	}
 	if err != nil {
-		return m, fd, fmt.Errorf("page server: receive: %w", err)
+		closeDescriptor(fd)
+		return m, -1, fmt.Errorf("page server: receive: %w", err)
 	}
 	return m, fd, nil
+}
+
+// closeDescriptor closes what came with a message, if anything did.
+func closeDescriptor(fd int) {
+	if fd >= 0 {
+		_ = unix.Close(fd)
+	}
 }
 
 // rights returns the descriptor in a control message, or -1.

@@ -88,4 +88,4 @@ func openSource(ctx context.Context, src ociruntime.Source) (*cache.Entry, error
 // quietly is the filling of a clone that runs: it must not feel the rest of it.
 type quietly struct{ *cache.Filling }
 
-func (q quietly) FetchAll(ctx context.Context, _ []pages.Range) error { return q.FetchQuietly(ctx) }
+func (q quietly) FetchAll(ctx context.Context) error { return q.FetchQuietly(ctx) }

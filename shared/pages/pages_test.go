@@ -1,0 +1,486 @@
+package pages
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+const mib = 1 << 20
+
+func TestFillsInEverything(t *testing.T) {
+	a := newApp(t, region{Length: 8 * mib}, region{Length: 12 * pageSize}, region{Length: 3 * mib})
+	clear(a.content[0][mib : 2*mib])
+	a.writeImages()
+	s := a.serve(Options{})
+	a.has(0, a.regions[0].page(17), a.content[0][17*pageSize:18*pageSize])
+	require.True(t, a.present(a.cmd.Process.Pid, a.regions[0].page(31)), "neighbours come with it")
+	require.False(t, a.present(a.cmd.Process.Pid, a.regions[0].page(32)))
+	require.False(t, a.present(a.cmd.Process.Pid, a.regions[1].Start), "nothing is filled in that nobody asks for before CRIU is done")
+
+	s.restored()
+	s.done()
+	for i, r := range a.regions {
+		for n := range int(r.Length / pageSize) {
+			require.True(t, a.present(a.cmd.Process.Pid, r.page(n)), "page %d of region %d", n, i)
+		}
+		a.has(0, r.Start, a.content[i])
+	}
+}
+
+// What the server has taken over, it gives back.
+func TestLeaksNothing(t *testing.T) {
+	run := func(t *testing.T) {
+		a := newApp(t, region{Length: mib})
+		s := a.serve(Options{})
+		a.fork(1, threads)
+		s.restored()
+		s.done()
+		a.do(threads, opSum, a.regions[0].Start, mib)
+	}
+	t.Run("at first", run) // what Go itself keeps is there from now on
+	count := func(kind string) (n int) {
+		entries, err := os.ReadDir("/proc/self/fd")
+		require.NoError(t, err)
+		for _, e := range entries {
+			if target, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil && strings.Contains(target, kind) {
+				n++
+			}
+		}
+		return n
+	}
+	events := count("eventfd")
+	goroutines := runtime.NumGoroutine()
+	t.Run("again", run)
+	require.Zero(t, count("userfaultfd"))
+	require.Equal(t, events, count("eventfd"))
+	for end := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > goroutines; runtime.Gosched() {
+		require.True(t, time.Now().Before(end), "goroutines are left")
+	}
+}
+
+// source is a Source that delivers as it is told.
+type source struct {
+	mu      sync.Mutex
+	there   func(Range) bool // nil: everything is
+	asked   []Range
+	ensured chan Range    // if set, gets what is asked for, which is not there before
+	deliver chan error    // something is taken from it
+	fetched chan struct{} // FetchAll returns when it is closed, if it is set
+}
+
+func (s *source) Has(r Range) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.there == nil || s.there(r)
+}
+
+func (s *source) Ensure(ctx context.Context, r Range) error {
+	s.mu.Lock()
+	s.asked = append(s.asked, r)
+	there := s.there == nil || s.there(r)
+	s.mu.Unlock()
+	if there {
+		return nil
+	}
+	select {
+	case s.ensured <- r:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	select {
+	case err := <-s.deliver:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (s *source) FetchAll(ctx context.Context) error {
+	if s.fetched == nil {
+		return nil
+	}
+	select {
+	case <-s.fetched:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (s *source) set(there func(Range) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.there = there
+}
+
+func nothing(Range) bool { return false }
+
+// late is a source that has nothing yet.
+func late() *source {
+	return &source{there: nothing, ensured: make(chan Range), deliver: make(chan error)}
+}
+
+func TestWhatIsNeededFirstComesFirst(t *testing.T) {
+	a := newApp(t, region{Length: 2 * mib}, region{Length: mib})
+	first := []Range{
+		{"pages-1.img", 2*mib + 8*pageSize, 4 * pageSize}, // of the second region
+		{"pages-7.img", 0, pageSize},                      // of shared memory
+		{"pages-1.img", mib, pageSize},
+		{"pages-1.img", 2*mib - pageSize, 2 * pageSize}, // the end of the first and the beginning of the second
+	}
+	src := &source{}
+	s := a.serve(Options{Source: src, First: first})
+	s.restored()
+	s.done()
+	want := []Range{
+		first[0], first[2],
+		{"pages-1.img", 2*mib - pageSize, pageSize},
+		{"pages-1.img", 2 * mib, pageSize},
+	}
+	require.Equal(t, want, src.asked[:4])
+	rest := src.asked[4:]
+	require.Equal(t, Range{"pages-1.img", 0, chunk}, rest[0])
+	require.True(t, slices.IsSortedFunc(rest, func(a, b Range) int { return int(a.Offset - b.Offset) }), "the rest by address: %v", rest)
+	var length int64
+	for _, r := range src.asked {
+		length += r.Length
+	}
+	require.EqualValues(t, 3*mib, length, "nothing twice")
+	for i, r := range a.regions {
+		a.has(0, r.Start, a.content[i])
+	}
+}
+
+func TestContentThatComesLater(t *testing.T) {
+	a := newApp(t, region{Length: mib})
+	want := a.content[0]
+	image, err := os.OpenFile(filepath.Join(a.dir, "pages-1.img"), os.O_WRONLY, 0)
+	require.NoError(t, err)
+	defer image.Close()
+	require.NoError(t, image.Truncate(0))
+	require.NoError(t, image.Truncate(mib)) // a hole
+	src := late()
+	src.fetched = make(chan struct{})
+	s := a.serve(Options{Source: src})
+	at := a.regions[0].page(40)
+
+	waiting := a.order(1, opSum, at, pageSize)
+	require.Equal(t, Range{"pages-1.img", 40 * pageSize, pageSize}, <-src.ensured, "no more than is needed")
+	// The server goes on with others meanwhile.
+	a.do(0, opAdvise, a.regions[0].page(200), pageSize, unix.MADV_DONTNEED)
+	a.has(0, a.regions[0].page(200), make([]byte, pageSize))
+	a.fork(2, threads)
+	child := a.order(threads, opSum, at, pageSize)
+	require.Equal(t, Range{"pages-1.img", 40 * pageSize, pageSize}, <-src.ensured)
+	require.Empty(t, waiting)
+	require.Empty(t, child)
+
+	_, err = image.WriteAt(want[40*pageSize:41*pageSize], 40*pageSize)
+	require.NoError(t, err)
+	src.set(func(r Range) bool { return r == Range{"pages-1.img", 40 * pageSize, pageSize} })
+	src.deliver <- nil
+	src.deliver <- nil
+	require.Equal(t, answer{value: sumOf(want[40*pageSize : 41*pageSize])}, <-waiting)
+	require.Equal(t, answer{value: sumOf(want[40*pageSize : 41*pageSize])}, <-child)
+
+	_, err = image.WriteAt(want, 0)
+	require.NoError(t, err)
+	src.set(nil)
+	s.restored()
+	a.has(0, a.regions[0].Start, want[:200*pageSize])
+	require.Empty(t, s.messages, "not before everything is fetched: others use the file as well")
+	close(src.fetched)
+	s.done()
+	a.has(threads, a.regions[0].Start, want[:200*pageSize])
+	a.has(threads, a.regions[0].page(201), want[201*pageSize:])
+}
+
+func TestContentThatDoesNotCome(t *testing.T) {
+	a := newApp(t, region{Length: mib})
+	src := late()
+	s := a.serve(Options{Source: src})
+	waiting := a.order(1, opSum, a.regions[0].Start, pageSize)
+	<-src.ensured
+	failure := errors.New("the bucket is gone")
+	src.deliver <- failure
+	m, err := s.last()
+	require.ErrorIs(t, err, failure)
+	require.Equal(t, Message{Kind: KindFailed, Error: failure.Error()}, m)
+	require.Empty(t, waiting, "the supervisor has the userfaultfd: nobody gets zeros")
+	a.kill()
+}
+
+func TestRecorder(t *testing.T) {
+	a := newApp(t, region{Length: mib}, region{Length: mib})
+	var record bytes.Buffer
+	s := a.serve(Options{Record: NewRecorder(&record)})
+	s.restored()
+	var want strings.Builder
+	for _, page := range []int{100, 3, 4, 255, 0} {
+		for i, r := range a.regions {
+			a.has(0, r.page(page), a.content[i][page*pageSize:(page+1)*pageSize])
+			a.has(0, r.page(page), a.content[i][page*pageSize:(page+1)*pageSize])
+			fmt.Fprintf(&want, "pages-1.img %d\n", i*mib+page*pageSize)
+		}
+	}
+	present := 0
+	for n := range int(a.regions[0].Length / pageSize) {
+		if a.present(a.cmd.Process.Pid, a.regions[0].page(n)) {
+			present++
+		}
+	}
+	require.Equal(t, 5, present)
+	a.kill()
+	s.done() // it sees by itself that nobody is there any more
+	require.Equal(t, want.String(), record.String())
+}
+
+func TestSupervisor(t *testing.T) {
+	t.Run("dies before the clone runs", func(t *testing.T) {
+		a := newApp(t, region{Length: mib})
+		s := a.serve(Options{})
+		a.conn.Close()
+		_, err := s.last()
+		require.ErrorIs(t, err, errAbandoned)
+	})
+	t.Run("dies later", func(t *testing.T) {
+		a := newApp(t, region{Length: mib})
+		src := late()
+		s := a.serve(Options{Source: src})
+		s.restored()
+		<-src.ensured
+		require.NoError(t, a.conn.Send(Message{Kind: KindReleased}, -1))
+		// A supervisor that is killed leaves unread what the server has said.
+		ours, err := unix.FcntlInt(uintptr(a.conn.fd), unix.F_DUPFD_CLOEXEC, 0)
+		require.NoError(t, err)
+		require.NoError(t, unix.Shutdown(a.conn.fd, unix.SHUT_RD))
+		require.NoError(t, unix.Close(ours))
+		a.conn.Close()
+		a.fork(1, threads)
+		src.set(nil)
+		src.deliver <- nil
+		_, err = s.last()
+		require.NoError(t, err)
+		a.has(0, a.regions[0].Start, a.content[0])
+		a.has(threads, a.regions[0].Start, a.content[0])
+	})
+	t.Run("says that the clone has ended", func(t *testing.T) {
+		a := newApp(t, region{Length: mib})
+		s := a.serve(Options{Record: NewRecorder(&bytes.Buffer{})})
+		s.restored()
+		a.has(0, a.regions[0].Start, a.content[0][:pageSize])
+		require.NoError(t, a.conn.Send(Message{Kind: KindEnded}, -1))
+		_, err := s.last()
+		require.ErrorIs(t, err, errAbandoned)
+	})
+	t.Run("says what nobody understands", func(t *testing.T) {
+		a := newApp(t, region{Length: mib})
+		s := a.serve(Options{})
+		require.NoError(t, a.conn.Send(Message{Kind: "hello"}, -1))
+		m, err := s.last()
+		require.ErrorContains(t, err, `says "hello"`)
+		require.Equal(t, KindFailed, m.Kind)
+	})
+	t.Run("of a process without images", func(t *testing.T) {
+		a := newApp(t, region{Length: mib})
+		require.NoError(t, os.Remove(filepath.Join(a.dir, "pages-1.img")))
+		s := a.serve(Options{})
+		_, err := s.last()
+		require.ErrorIs(t, err, os.ErrNotExist)
+	})
+	t.Run("of a process whose pages are cut off", func(t *testing.T) {
+		a := newApp(t, region{Length: mib})
+		require.NoError(t, os.Truncate(filepath.Join(a.dir, "pages-1.img"), mib-pageSize))
+		s := a.serve(Options{})
+		_, err := s.last()
+		require.ErrorContains(t, err, "has 1044480 bytes")
+	})
+}
+
+func TestProcessEndsMeanwhile(t *testing.T) {
+	a := newApp(t, region{Length: 8 * mib})
+	src := late()
+	s := a.serve(Options{Source: src})
+	pid := a.fork(1, threads)
+	waiting := a.order(threads, opPeek, a.regions[0].Start)
+	s.restored()
+	<-src.ensured
+	<-src.ensured
+	require.NoError(t, unix.Kill(pid, unix.SIGKILL))
+	a.do(1, opWait, uint64(pid))
+	a.kill()
+	src.set(nil)
+	src.deliver <- nil
+	src.deliver <- nil
+	s.done()
+	require.Equal(t, answer{errno: unix.EPIPE}, <-waiting)
+}
+
+func TestFork(t *testing.T) {
+	a := newApp(t, region{Length: 4 * mib}, region{Length: mib, WipeOnFork: true}, region{Length: mib})
+	r, secret, other := a.regions[0], a.regions[1], a.regions[2]
+	s := a.serve(Options{})
+	a.do(0, opWrite, r.Start, pageSize, 1000)
+	a.do(0, opAdvise, r.page(1), pageSize, unix.MADV_DONTNEED)
+	a.has(0, secret.Start, a.content[1][:pageSize])
+	a.do(0, opAdvise, other.Start, mib, unix.MADV_DONTFORK)
+	const child, grandchild = threads, threads + 1
+	a.fork(1, child)
+	a.do(0, opWrite, r.page(2), pageSize, 2000)      // the parent's own
+	a.do(child, opWrite, r.page(3), pageSize, 3000)  // the child's own
+	a.do(child, opWrite, r.page(20), pageSize, 4000) // which the grandchild gets as well
+	a.fork(child, grandchild)
+	a.do(child, opUnmap, r.page(30), pageSize)
+	s.restored()
+	s.done()
+
+	written := func(first uint64) []byte {
+		b := make([]byte, 0, pageSize)
+		for i := range uint64(pageSize / 8) {
+			b = appendWord(b, first+i)
+		}
+		return b
+	}
+	want := slices.Clone(a.content[0])
+	copy(want, written(1000))
+	clear(want[pageSize : 2*pageSize])
+	parents, childs := slices.Clone(want), slices.Clone(want)
+	copy(parents[2*pageSize:], written(2000))
+	copy(childs[3*pageSize:], written(3000))
+	copy(childs[20*pageSize:], written(4000))
+	a.has(0, r.Start, parents)
+	a.has(0, secret.Start, a.content[1])
+	a.has(0, other.Start, a.content[2])
+	a.has(child, r.Start, childs[:30*pageSize])
+	a.has(child, r.page(31), childs[31*pageSize:])
+	a.has(grandchild, r.Start, childs)
+	for _, p := range []int{child, grandchild} {
+		a.has(p, secret.Start, make([]byte, mib))
+		require.Equal(t, answer{errno: unix.EFAULT}, <-a.order(p, opPeek, other.Start))
+	}
+}
+
+func TestRemap(t *testing.T) {
+	a := newApp(t, region{Length: 4 * mib}, region{Length: mib})
+	r, other := a.regions[0], a.regions[1]
+	s := a.serve(Options{})
+	const fixed = unix.MREMAP_MAYMOVE | unix.MREMAP_FIXED
+	elsewhere := appBase + 8*regionOf
+	a.has(0, r.page(16), a.content[0][16*pageSize:17*pageSize])
+	a.do(0, opRemap, r.page(8), 64*pageSize, 64*pageSize, fixed, elsewhere)                        // some of it is there
+	a.do(0, opRemap, r.page(100), 4*pageSize, 4*pageSize, fixed, other.page(10))                   // in the place of others
+	a.do(0, opRemap, r.page(200), 16*pageSize, 16*pageSize, fixed|mremapDontUnmap, other.page(50)) // zeros are left
+	a.do(0, opRemap, r.page(300), 8*pageSize, 12*pageSize, fixed, elsewhere+mib)                   // grows
+	a.do(0, opRemap, r.page(400), 8*pageSize, 2*pageSize, fixed, elsewhere+2*mib)                  // shrinks
+	// Shrinks beside what is missing as well, of which it takes nothing.
+	a.do(0, opRemap, r.page(500), 8*pageSize, 2*pageSize, fixed, other.page(100))
+	s.restored()
+	s.done()
+
+	c := a.content[0]
+	a.has(0, r.Start, c[:8*pageSize])
+	require.Equal(t, answer{errno: unix.EFAULT}, <-a.order(0, opPeek, r.page(8)))
+	a.has(0, r.page(72), c[72*pageSize:100*pageSize])
+	a.has(0, r.page(104), c[104*pageSize:200*pageSize])
+	a.has(0, r.page(200), make([]byte, 16*pageSize))
+	a.has(0, elsewhere, c[8*pageSize:72*pageSize])
+	a.has(0, elsewhere+mib, append(slices.Clone(c[300*pageSize:308*pageSize]), make([]byte, 4*pageSize)...))
+	a.has(0, elsewhere+2*mib, c[400*pageSize:402*pageSize])
+	want := slices.Clone(a.content[1])
+	copy(want[10*pageSize:], c[100*pageSize:104*pageSize])
+	copy(want[50*pageSize:], c[200*pageSize:216*pageSize])
+	copy(want[100*pageSize:], c[500*pageSize:502*pageSize])
+	a.has(0, other.Start, want)
+}
+
+const mremapDontUnmap = 4 // golang.org/x/sys has it only in newer versions
+
+func TestRemove(t *testing.T) {
+	a := newApp(t, region{Length: mib})
+	r := a.regions[0]
+	s := a.serve(Options{})
+	a.has(0, r.Start, a.content[0][:pageSize]) // and 15 more
+	a.do(0, opAdvise, r.page(8), 16*pageSize, unix.MADV_DONTNEED)
+	a.has(0, r.page(8), make([]byte, 4*pageSize))
+	s.restored()
+	s.done()
+	want := slices.Clone(a.content[0])
+	clear(want[8*pageSize : 24*pageSize])
+	a.has(0, r.Start, want)
+}
+
+func TestUnmap(t *testing.T) {
+	a := newApp(t, region{Length: mib})
+	r := a.regions[0]
+	s := a.serve(Options{})
+	a.do(0, opUnmap, r.page(8), 8*pageSize)
+	a.do(0, opMap, r.page(8), 4*pageSize)
+	a.do(0, opWrite, r.page(9), pageSize, 1)
+	a.do(0, opMap, r.page(100), 4*pageSize) // over what is there
+	s.restored()
+	s.done()
+	a.has(0, r.page(8), make([]byte, pageSize))
+	a.has(0, r.page(10), make([]byte, 2*pageSize))
+	a.has(0, r.page(100), make([]byte, 4*pageSize))
+	require.Equal(t, answer{errno: unix.EFAULT}, <-a.order(0, opPeek, r.page(12)))
+	a.has(0, r.page(16), a.content[0][16*pageSize:100*pageSize])
+	a.has(0, r.page(104), a.content[0][104*pageSize:])
+}
+
+// A thread waits for memory that another takes away: it looks again, and finds nothing, or what is there now.
+func TestUnmapUnderAFault(t *testing.T) {
+	a := newApp(t, region{Length: mib})
+	r := a.regions[0]
+	src := late()
+	s := a.serve(Options{Source: src})
+	lost := a.order(1, opPeek, r.page(8))
+	<-src.ensured
+	replaced := a.order(2, opSum, r.page(50), pageSize)
+	<-src.ensured
+	removed := a.order(3, opSum, r.page(90), pageSize)
+	<-src.ensured
+	a.do(0, opUnmap, r.page(8), pageSize)
+	a.do(0, opMap, r.page(50), pageSize)
+	a.do(0, opAdvise, r.page(90), pageSize, unix.MADV_DONTNEED)
+	src.set(nil)
+	for range 3 {
+		src.deliver <- nil
+	}
+	require.Equal(t, answer{errno: unix.EFAULT}, <-lost)
+	zeros := answer{value: sumOf(make([]byte, pageSize))}
+	require.Equal(t, zeros, <-replaced)
+	require.Equal(t, zeros, <-removed)
+	s.restored()
+	s.done()
+}
+
+func TestDividedMappings(t *testing.T) {
+	a := newApp(t, region{Length: 4 * mib})
+	r := a.regions[0]
+	s := a.serve(Options{})
+	for page := 1; page < int(r.Length/pageSize); page += 37 {
+		a.do(0, opProtect, r.page(page), 5*pageSize, unix.PROT_READ)
+	}
+	a.do(0, opProtect, r.page(500), 100*pageSize, unix.PROT_NONE)
+	s.restored()
+	s.done()
+	a.do(0, opProtect, r.page(500), 100*pageSize, unix.PROT_READ)
+	a.has(0, r.Start, a.content[0])
+}
+
+func appendWord(b []byte, w uint64) []byte {
+	return append(b, byte(w), byte(w>>8), byte(w>>16), byte(w>>24), byte(w>>32), byte(w>>40), byte(w>>48), byte(w>>56))
+}
