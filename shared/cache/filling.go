@@ -59,8 +59,11 @@ const (
 	restInFlight  = 2
 )
 
-// backgroundNice is the priority (nice(1)) with which frames are fetched that nobody waits for.
-const backgroundNice = 10
+// Priorities (nice(1)) with which frames are fetched that nobody waits for yet: those that the app needs first, and the others.
+const (
+	firstNice = 5
+	restNice  = 10
+)
 
 // fetchPatience bounds how long a store that fails is asked again for one frame.
 const fetchPatience = time.Minute
@@ -205,12 +208,12 @@ func (f *Filling) framesOfAll(list []criu.PageRange) []int {
 
 // FetchFirst fetches what the app needs first, at a low priority: the restore itself needs the processors more.
 func (f *Filling) FetchFirst(ctx context.Context) error {
-	return f.fetchInOrder(ctx, firstInFlight, true, func(i int) bool { return f.frames[i].First })
+	return f.fetchInOrder(ctx, firstInFlight, firstNice, func(i int) bool { return f.frames[i].First })
 }
 
 // FetchAll fetches everything, and makes the snapshot whole.
 func (f *Filling) FetchAll(ctx context.Context) error {
-	if err := f.fetchInOrder(ctx, readsInFlight, false, func(int) bool { return true }); err != nil {
+	if err := f.fetchInOrder(ctx, readsInFlight, 0, func(int) bool { return true }); err != nil {
 		return err
 	}
 	return f.finish()
@@ -221,7 +224,7 @@ func (f *Filling) FetchQuietly(ctx context.Context) error {
 	if err := f.FetchFirst(ctx); err != nil {
 		return err
 	}
-	if err := f.fetchInOrder(ctx, restInFlight, true, func(int) bool { return true }); err != nil {
+	if err := f.fetchInOrder(ctx, restInFlight, restNice, func(int) bool { return true }); err != nil {
 		return err
 	}
 	return f.finish()
@@ -231,14 +234,14 @@ func (f *Filling) FetchQuietly(ctx context.Context) error {
 const readsInFlight = 8
 
 // fetchInOrder fetches the frames that are wanted, some at a time. What is needed first comes first among them.
-func (f *Filling) fetchInOrder(ctx context.Context, workers int, quietly bool, wanted func(i int) bool) error {
+func (f *Filling) fetchInOrder(ctx context.Context, workers, nice int, wanted func(i int) bool) error {
 	var next atomic.Int64
 	g, gctx := errgroup.WithContext(ctx)
 	for range workers {
 		g.Go(func() error {
-			if quietly {
+			if nice > 0 {
 				runtime.LockOSThread() // never unlocked, so that the thread ends with its priority
-				if err := unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), backgroundNice); err != nil {
+				if err := unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), nice); err != nil {
 					return err
 				}
 			}

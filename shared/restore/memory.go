@@ -104,18 +104,17 @@ func (s *start) fetch(ctx context.Context, f found) (entry *cache.Entry, err err
 }
 
 // fetchAhead fetches what the app needs first, until the returned function is called: the clone's page server will go on
-// with it, but exists only later.
-func (s *start) fetchAhead(ctx context.Context, f *cache.Filling) (stop func()) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = f.FetchFirst(ctx) // the page server will meet what is wrong, and say so
-	}()
-	return func() {
-		cancel(errors.New("the clone runs"))
-		<-done
+// with it, but exists only later. The entry is released when both are done.
+func (s *start) fetchAhead(ctx context.Context, entry *cache.Entry) (stop func()) {
+	if entry.Filling == nil {
+		return entry.Release
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	go func() {
+		defer entry.Release()
+		_ = entry.Filling.FetchFirst(ctx) // the page server will meet what is wrong, and say so
+	}()
+	return func() { cancel(errors.New("the clone runs")) } // a frame that is under way is finished
 }
 
 // source is where the clone's page server finds the snapshot.

@@ -98,7 +98,7 @@ func (s *start) timeout() time.Duration {
 func (s *start) restore(ctx context.Context) (_ *Result, err error) {
 	found, cached, id, err := s.fetchAndCreate(ctx)
 	if cached != nil {
-		defer cached.Release()
+		defer s.fetchAhead(ctx, cached)()
 	}
 	if id != "" {
 		defer func() {
@@ -110,10 +110,6 @@ func (s *start) restore(ctx context.Context) (_ *Result, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if cached.Filling != nil {
-		defer s.fetchAhead(ctx, cached.Filling)()
-	}
-
 	done := s.opts.Timeline.Begin(timeline.Own, "clone directory")
 	hostname, err := s.hostname(ctx, id)
 	if err != nil {
