@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 	"unsafe"
@@ -412,6 +413,28 @@ func (a *app) present(pid int, addr uint64) bool {
 	_, err = f.ReadAt(b[:], int64(addr/pageSize*8))
 	require.NoError(a.t, err)
 	return binary.NativeEndian.Uint64(b[:])>>62 != 0
+}
+
+// resident is how much memory the app has of its own, in bytes.
+func (a *app) resident() uint64 {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(a.cmd.Process.Pid) + "/status")
+	require.NoError(a.t, err)
+	_, rest, _ := strings.Cut(string(b), "RssAnon:")
+	kib, err := strconv.ParseUint(strings.Fields(rest)[0], 10, 64)
+	require.NoError(a.t, err)
+	return kib << 10
+}
+
+// zeroSome makes parts of what is frozen zeros.
+func (a *app) zeroSome() {
+	for _, b := range a.content {
+		for page := range len(b) / pageSize {
+			if page/5%3 == 1 || page%7 == 6 {
+				clear(b[page*pageSize : (page+1)*pageSize])
+			}
+		}
+	}
+	a.writeImages()
 }
 
 // service is a server at work.

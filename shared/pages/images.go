@@ -1,10 +1,12 @@
 package pages
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"sync"
 
@@ -95,6 +97,30 @@ func (i *images) bytes(r run) []byte {
 	i.mu.RLock()
 	defer i.mu.RUnlock()
 	return i.list[r.file].content[r.offset : r.offset+int64(r.end-r.start)]
+}
+
+var zeroPage [pageSize]byte
+
+// uniform returns the beginning of a run, as far as it is nothing but zeros, or no page is.
+func (i *images) uniform(r run) (part run, zeros bool, err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true)) // the disk may fail
+	defer func() {
+		switch p := recover().(type) {
+		case nil:
+		case interface{ Addr() uintptr }:
+			err = fmt.Errorf("page image %s can't be read near %d", i.name(r.file), r.offset)
+		default:
+			panic(p)
+		}
+	}()
+	b := i.bytes(r)
+	isZero := func(n int) bool { return bytes.Equal(b[n:n+pageSize], zeroPage[:]) }
+	zeros = isZero(0)
+	n := pageSize
+	for n < len(b) && isZero(n) == zeros {
+		n += pageSize
+	}
+	return r.cut(r.start, r.start+uint64(n)), zeros, nil
 }
 
 func (i *images) close() error {

@@ -6,11 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -22,8 +25,6 @@ const mib = 1 << 20
 
 func TestFillsInEverything(t *testing.T) {
 	a := newApp(t, region{Length: 8 * mib}, region{Length: 12 * pageSize}, region{Length: 3 * mib})
-	clear(a.content[0][mib : 2*mib])
-	a.writeImages()
 	s := a.serve(Options{})
 	a.has(0, a.regions[0].page(17), a.content[0][17*pageSize:18*pageSize])
 	require.True(t, a.present(a.cmd.Process.Pid, a.regions[0].page(31)), "neighbours come with it")
@@ -38,6 +39,79 @@ func TestFillsInEverything(t *testing.T) {
 		}
 		a.has(0, r.Start, a.content[i])
 	}
+}
+
+func TestZerosCostNoMemory(t *testing.T) {
+	a := newApp(t, region{Length: 64 * mib})
+	a.zeroSome()
+	zeros := uint64(bytes.Count(a.content[0], make([]byte, pageSize))) * pageSize
+	require.Greater(t, zeros, uint64(16*mib))
+	before := a.resident()
+	s := a.serve(Options{})
+	s.restored()
+	s.done()
+	a.has(0, a.regions[0].Start, a.content[0])
+	require.InDelta(t, 64*mib-zeros, a.resident()-before, 2*mib)
+	a.do(0, opWrite, a.regions[0].Start, 64*mib, 1)
+	require.InDelta(t, 64*mib, a.resident()-before, 2*mib)
+}
+
+// Memory that was not frozen is supplied in pieces, as far as there is nothing else.
+func TestFreshMemory(t *testing.T) {
+	a := newApp(t, region{Length: mib}, region{Start: appBase + mib, Length: mib})
+	r, pid := a.regions[0], a.cmd.Process.Pid
+	s := a.serve(Options{})
+	a.do(0, opAdvise, r.page(16), 32*pageSize, unix.MADV_DONTNEED)
+	a.do(0, opUnmap, r.page(61), pageSize)
+	a.do(0, opAdvise, r.page(60), pageSize, unix.MADV_DONTNEED)
+	a.has(0, r.page(17), make([]byte, pageSize))
+	require.False(t, a.present(pid, r.page(16)))
+	require.True(t, a.present(pid, r.page(31)))
+	require.False(t, a.present(pid, r.page(32)))
+	a.do(0, opAdvise, r.page(40), 4*pageSize, unix.MADV_DONTNEED)
+	a.has(0, r.page(44), make([]byte, pageSize))
+	a.has(0, r.page(41), make([]byte, pageSize)) // up to what is there
+	a.has(0, r.page(60), make([]byte, pageSize)) // up to what is not
+	s.restored()
+	s.done()
+	want := slices.Clone(a.content[0])
+	clear(want[16*pageSize : 48*pageSize])
+	clear(want[60*pageSize : 61*pageSize])
+	a.has(0, r.Start, want[:61*pageSize])
+	a.has(0, r.page(62), want[62*pageSize:])
+	a.has(0, a.regions[1].Start, a.content[1])
+}
+
+// An app that needs more memory than it may have is killed by the kernel, as it would be without a server.
+func TestOutOfMemory(t *testing.T) {
+	a := newApp(t, region{Length: 64 * mib})
+	limitMemory(t, a.cmd.Process.Pid, 16*mib)
+	s := a.serve(Options{})
+	s.restored()
+	s.done()
+	var exit *exec.ExitError
+	require.ErrorAs(t, a.cmd.Wait(), &exit)
+	require.Equal(t, unix.SIGKILL, exit.Sys().(syscall.WaitStatus).Signal())
+}
+
+// limitMemory moves a process, which must have ended when the test has, into a cgroup of its own.
+func limitMemory(t *testing.T, pid int, limit int64) {
+	const root = "/sys/fs/cgroup"
+	set := func(path, value string) { require.NoError(t, os.WriteFile(path, []byte(value), 0)) }
+	dir, file := filepath.Join(root, "memory", "criu-docker-test"), "memory.limit_in_bytes"
+	if _, err := os.Stat(filepath.Join(root, "cgroup.controllers")); err == nil {
+		set(filepath.Join(root, "cgroup.subtree_control"), "+memory")
+		dir, file = filepath.Join(root, "criu-docker-test"), "memory.max"
+	}
+	require.NoError(t, os.Mkdir(dir, 0o755))
+	t.Cleanup(func() {
+		require.Eventually(t, func() bool { return os.Remove(dir) == nil }, 10*time.Second, time.Millisecond)
+	})
+	set(filepath.Join(dir, file), strconv.FormatInt(limit, 10))
+	if _, err := os.Stat(filepath.Join(dir, "memory.swap.max")); err == nil {
+		set(filepath.Join(dir, "memory.swap.max"), "0")
+	}
+	set(filepath.Join(dir, "cgroup.procs"), strconv.Itoa(pid))
 }
 
 // What the server has taken over, it gives back.
@@ -220,6 +294,18 @@ func TestContentThatDoesNotCome(t *testing.T) {
 	require.ErrorIs(t, err, failure)
 	require.Equal(t, Message{Kind: KindFailed, Error: failure.Error()}, m)
 	require.Empty(t, waiting, "the supervisor has the userfaultfd: nobody gets zeros")
+	a.kill()
+}
+
+func TestContentThatIsLost(t *testing.T) {
+	a := newApp(t, region{Length: mib})
+	s := a.serve(Options{})
+	a.has(0, a.regions[0].Start, a.content[0][:pageSize])
+	require.NoError(t, os.Truncate(filepath.Join(a.dir, "pages-1.img"), mib/2))
+	s.restored()
+	m, err := s.last()
+	require.ErrorContains(t, err, "page image pages-1.img can't be read near")
+	require.Equal(t, KindFailed, m.Kind)
 	a.kill()
 }
 

@@ -219,14 +219,22 @@ func (s *space) again(ctx context.Context, addr uint64) error {
 // have given some back or the kernel has killed one; a fault of its own would wait for that as well.
 func isPassing(err error) bool { return errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.ENOMEM) }
 
-// zero answers a fault where nothing was frozen.
+// zero answers a fault where nothing was frozen. The next pages are likely to be needed as well.
 func (s *space) zero(addr uint64) error {
-	switch err := s.fd.zero(addr); {
-	case err == nil:
+	end := addr&^(window-1) + window
+	if r, ok := s.missing.first(addr); ok {
+		end = min(end, r.start)
+	}
+	n, err := s.fd.zero(addr, end-addr)
+	if errors.Is(err, unix.ENOENT) { // they are not of the same mapping
+		n, err = s.fd.zero(addr, pageSize)
+	}
+	switch {
+	case n > 0:
 		return nil
 	case errors.Is(err, unix.EEXIST), errors.Is(err, unix.ENOENT): // it was supplied meanwhile; or taken away
 		return s.fd.wake(addr)
-	case isPassing(err):
+	case err == nil, isPassing(err):
 		return errEvents
 	case errors.Is(err, unix.ESRCH), errors.Is(err, unix.ENOSPC):
 		s.end()
@@ -238,9 +246,18 @@ func (s *space) zero(addr uint64) error {
 
 // copy supplies a run; the caller holds mu.
 func (s *space) copy(r run) error {
-	length := r.end - r.start
+	length := r.end - r.start // of what is tried at a time
 	for r.start < r.end {
-		n, err := s.fd.copy(r.start, s.server.images.bytes(r.cut(r.start, r.start+length)))
+		part, zeros, err := s.server.images.uniform(r.cut(r.start, r.start+length))
+		if err != nil {
+			return err
+		}
+		var n int
+		if zeros {
+			n, err = s.fd.zero(part.start, part.end-part.start)
+		} else {
+			n, err = s.fd.copy(part.start, s.server.images.bytes(part))
+		}
 		if n > 0 {
 			s.missing.remove(r.start, r.start+uint64(n))
 			r = r.cut(r.start+uint64(n), r.end)
@@ -249,8 +266,8 @@ func (s *space) copy(r run) error {
 		switch {
 		case err == nil, isPassing(err):
 			return errEvents
-		case errors.Is(err, unix.ENOENT) && length > pageSize:
-			length = max(pageSize, length/2&^(pageSize-1)) // the app has divided the mapping
+		case errors.Is(err, unix.ENOENT) && part.end-part.start > pageSize:
+			length = max(pageSize, (part.end-part.start)/2&^(pageSize-1)) // the app has divided the mapping
 		case errors.Is(err, unix.EEXIST), errors.Is(err, unix.ENOENT): // it was supplied meanwhile; or taken away
 			s.missing.remove(r.start, r.start+pageSize)
 			_ = s.fd.wake(r.start) // what fails here fails at the next page as well

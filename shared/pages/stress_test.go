@@ -246,6 +246,7 @@ func TestStress(t *testing.T) {
 	for round := range uint64(rounds) {
 		t.Run(fmt.Sprint(round), func(t *testing.T) {
 			a := newApp(t, region{Length: 32 * mib}, region{Length: 16 * mib}, region{Length: 16 * mib})
+			a.zeroSome()
 			parts := []*memory{newMemory(a, 1, 0, 10*round, 5, 6), newMemory(a, 2, 1, 10*round+1, 7, 8), newMemory(a, 3, 2, 10*round+2, 9, 10)}
 			var opts Options
 			src := newSlow(64*mib, rand.New(rand.NewPCG(round, 0)))

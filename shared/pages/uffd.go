@@ -76,10 +76,11 @@ func (u uffd) copy(addr uint64, src []byte) (int, error) {
 	return max(0, int(int64(arg.copied))), err
 }
 
-// zero maps one page of zeros at addr; errors are as those of copy.
-func (u uffd) zero(addr uint64) error {
-	arg := struct{ start, length, mode, zeroed uint64 }{start: addr, length: pageSize}
-	return u.ioctl(uffdioZeropage, unsafe.Pointer(&arg)) //nolint:gosec // the kernel takes addresses
+// zero is copy for zeros. They cost no memory until they are written to.
+func (u uffd) zero(addr, length uint64) (int, error) {
+	arg := struct{ start, length, mode, zeroed uint64 }{start: addr, length: length}
+	err := u.ioctl(uffdioZeropage, unsafe.Pointer(&arg)) //nolint:gosec // the kernel takes addresses
+	return max(0, int(int64(arg.zeroed))), err
 }
 
 // wake lets threads that wait for a page look again.
