@@ -208,6 +208,17 @@ func TestCloneOutlivesItsSupervisor(t *testing.T) {
 	l.filled(r.ContainerID)
 }
 
+func TestCloneWithoutSupervisorIsNotLeftHalfAliveEither(t *testing.T) {
+	l := newLab(t)
+	faults := throughFaults(l)
+	built := l.build(l.ballast(), ballastReady)
+	faults.blob = l.unneeded(built)
+	r := l.lazily(l.ballast())
+	require.NoError(t, unix.Kill(victims["supervisor"](r.ContainerID), unix.SIGKILL))
+	faults.open(func(w http.ResponseWriter, _ []byte) { w.WriteHeader(http.StatusNotFound) })
+	l.eventually(func() bool { return !l.state(r.ContainerID).Running }, "the page server kills the clone")
+}
+
 func TestDownloadThatBreaksOff(t *testing.T) {
 	for name, test := range map[string]struct {
 		spoil  func(w http.ResponseWriter, good []byte)

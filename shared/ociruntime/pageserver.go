@@ -194,7 +194,7 @@ func (s *supervision) seeThrough() {
 	if s.pages.over == nil {
 		return
 	}
-	_ = s.pages.conn.Send(pages.Message{Kind: pages.KindReleased}, -1) // a server that is gone is noticed below
+	_ = s.pages.conn.Send(pages.Message{Kind: pages.KindReleased}, s.task) // a server that is gone is noticed below
 	exited := make(chan struct{})
 	go func() {
 		if awaitExit(s.task) == nil {

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -51,7 +52,7 @@ type Options struct {
 // Serve serves the clone whose supervisor is at the other end of conn, until none of its memory is missing any more. It
 // returns an error when the clone can't go on: its supervisor was told why and kills it.
 func Serve(ctx context.Context, conn *Conn, opts Options) error {
-	s := &server{conn: conn, opts: opts, finished: make(chan struct{}), changed: make(chan struct{}, 1)}
+	s := &server{conn: conn, opts: opts, clone: -1, finished: make(chan struct{}), changed: make(chan struct{}, 1)}
 	var err error
 	if s.wakeup, err = unix.Eventfd(0, unix.EFD_CLOEXEC); err != nil {
 		return fmt.Errorf("page server: eventfd: %w", err)
@@ -94,6 +95,9 @@ func Serve(ctx context.Context, conn *Conn, opts Options) error {
 	if errors.Is(err, errDone) {
 		return s.tell(Message{Kind: KindDone}, -1)
 	}
+	if s.orphaned.Load() {
+		return errors.Join(err, s.kill())
+	}
 	if serr := conn.Send(Message{Kind: KindFailed, Error: err.Error()}, -1); serr != nil {
 		err = errors.Join(err, serr)
 	}
@@ -117,8 +121,28 @@ type server struct {
 	finished chan struct{} // closed when CRIU has restored all processes
 	changed  chan struct{} // gets something when an address space has changed
 
+	clone    int         // pidfd of the clone's first task, once it runs; -1 before
+	orphaned atomic.Bool // the supervisor is dead, and nobody else holds the userfaultfds
+
 	mu     sync.Mutex
 	spaces []*space
+}
+
+// kill ends the clone in the place of the supervisor, and returns when it has ended: only then may the userfaultfds be closed,
+// which this process's end does.
+func (s *server) kill() error {
+	if s.clone < 0 {
+		return nil
+	}
+	if err := unix.PidfdSendSignal(s.clone, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("killing the clone: %w", err)
+	}
+	for {
+		_, err := unix.Poll([]unix.PollFd{{Fd: int32(s.clone), Events: unix.POLLIN}}, -1)
+		if !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
 }
 
 // receive takes what the supervisor says.
@@ -131,7 +155,8 @@ func (s *server) receive(ctx context.Context) error {
 			closeDescriptor(fd)
 			return nil //nolint:nilerr // what ended the service is known
 		case errors.Is(err, io.EOF) && released:
-			return nil // the supervisor was killed; the clone must not suffer from that
+			s.orphaned.Store(true) // the supervisor was killed; the clone must not suffer from that
+			return nil
 		case err != nil:
 			return fmt.Errorf("%w: %w", errAbandoned, err)
 		}
@@ -143,7 +168,7 @@ func (s *server) receive(ctx context.Context) error {
 		case KindFinished:
 			close(s.finished)
 		case KindReleased:
-			released = true
+			released, s.clone = true, fd
 		case KindEnded:
 			return errAbandoned
 		default:

@@ -72,7 +72,9 @@ func (s *space) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.end()
-	_ = unix.Close(int(s.fd))
+	if !s.server.orphaned.Load() { // see server.kill
+		_ = unix.Close(int(s.fd))
+	}
 	s.fd = -1
 }
 

@@ -18,7 +18,7 @@ type Kind string
 const (
 	KindTask     Kind = "task"     // carries a userfaultfd: from the supervisor of Task, from the server of a child of the app's
 	KindFinished Kind = "finished" // CRIU has restored all processes
-	KindReleased Kind = "released" // the app runs; before that, the supervisor's death ends the server
+	KindReleased Kind = "released" // the app runs; carries a pidfd of its first task. Before that, the supervisor's death ends the server
 	KindEnded    Kind = "ended"    // the clone has
 	KindDone     Kind = "done"     // nothing is missing any more
 	KindFailed   Kind = "failed"   // Error says why the clone can't go on
