@@ -19,8 +19,8 @@ import (
 // start, when it opens the app's files in the clone's own /dev/pts.
 var errTerminal = errors.New("a container with a terminal can't be restored: run it without one")
 
-// createClone prepares the bundle, starts the supervisor, and returns when the clone's first task exists and waits in
-// the hook: for the engine that is a created container.
+// createClone prepares the bundle, starts the supervisor, and returns when the clone's first task exists: for the
+// engine that is a created container.
 func (c container) createClone(inv invocation, req Request) (err error) {
 	if inv.consoleSocket != "" {
 		return errTerminal

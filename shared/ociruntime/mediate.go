@@ -97,18 +97,27 @@ func answerVersion(b []byte) ([]byte, bool) {
 	return answer, err == nil
 }
 
+// Points of a restore at which CRIU asks whether it may go on (criu/action-scripts.c), by what comes next.
+const (
+	mountsNext = "setup-namespaces"      // the first task is there, and nothing else
+	filesNext  = "post-setup-namespaces" // the mounts are there
+	resumeNext = "pre-resume"            // everything is there, and nothing has run
+)
+
 // mediator relays the messages of one CRIU (criu's images/rpc.proto): runc asks, CRIU notifies of its progress and waits
 // for an answer each time, and replies in the end.
 type mediator struct {
 	*supervision
 	restored   chan struct{}
 	runc, criu int         // connections
+	hold       string      // the point at which the clone is held up
 	replied    atomic.Bool // CRIU has said what came of the restore
 	files      []*os.File
 }
 
 func (m *mediator) run() {
 	defer m.close()
+	m.hold = m.holdAt() // while CRIU starts
 	for {
 		b, oob, err := receive(m.criu)
 		if err != nil || !m.notice(b) {
@@ -124,6 +133,19 @@ func (m *mediator) run() {
 			return
 		}
 	}
+}
+
+// holdAt decides how far the restore goes before the engine has wired the network: to the end, if nothing in it needs the
+// network and connections can be refused meanwhile.
+func (m *mediator) holdAt() string {
+	if m.request.NetworkFirst {
+		return filesNext
+	}
+	var err error
+	if m.refusal, err = m.refuse(); err != nil {
+		return filesNext // an old kernel; `criu-docker doctor` says so
+	}
+	return resumeNext
 }
 
 // amend completes the order to restore. The directories are given as descriptors of whoever holds the connection, and that
@@ -159,15 +181,14 @@ func (m *mediator) notice(b []byte) bool {
 		m.replied.Store(true)
 		return true // runc's to judge
 	}
-	switch resp.GetNotify().GetScript() {
-	case "setup-namespaces": // the first task is there, and nothing else
+	script := resp.GetNotify().GetScript()
+	switch script {
+	case mountsNext:
 		m.forked <- int(resp.GetNotify().GetPid())
-		return !m.request.NetworkFirst || m.awaitRelease()
-	case "pre-resume": // everything is there, and nothing has run
+	case resumeNext:
 		close(m.restored)
-		return m.awaitRelease()
 	}
-	return true
+	return script != m.hold || m.awaitRelease()
 }
 
 func (m *mediator) awaitRelease() bool {

@@ -51,8 +51,8 @@ type Request struct {
 	Source *Source `json:"source,omitempty"`
 	// Record, for a lazy restore, is a file that gets the pages that the app needs, in this order; nothing else is filled in.
 	Record string `json:"record,omitempty"`
-	// NetworkFirst restores nothing before the engine has wired the network. Otherwise the two go on at the same time, which
-	// is faster, but not safe for clients that connect meanwhile (docs/architecture.md); no start asks for that today.
+	// NetworkFirst gives the clone its files, sockets and memory only when the engine has wired the network. Otherwise the
+	// two go on at the same time, which is faster; connections are refused meanwhile.
 	NetworkFirst bool `json:"network_first,omitempty"`
 	// Options are those of the snapshot.
 	Options criu.Options `json:"options"`

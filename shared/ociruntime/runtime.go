@@ -4,10 +4,10 @@
 //
 // A clone's life:
 //
-//	create   a supervisor runs `runc restore`; CRIU forks the clone's first task, and runc runs our createRuntime hook,
-//	         which tells the supervisor the pid and waits. create writes the pid file and returns.
-//	         The engine now wires the network.
-//	start    tells the supervisor, which releases the hook. Memory is restored and the app runs.
+//	create   a supervisor runs `runc restore` and sits between runc and CRIU. CRIU forks the clone's first task and tells
+//	         its pid. create writes the pid file and returns.
+//	         The engine now wires the network, while CRIU goes on, and waits before the first instruction of the app.
+//	start    tells the supervisor, which lets CRIU go on: the app runs.
 //	         start fails with CRIU's own first error if it doesn't.
 //	delete   as runc does, and what we made for this start (network namespace, socket) goes too.
 //

@@ -43,7 +43,7 @@ func (c container) supervise(inv invocation, ready *os.File) error {
 	if s.timeout == 0 {
 		s.timeout = DefaultTimeout
 	}
-	defer s.closeTask()
+	defer s.close()
 	if err := s.begin(inv, ready); err != nil {
 		return err
 	}
@@ -75,10 +75,11 @@ type supervision struct {
 
 	forked   chan int      // gets the pid of the clone's first task
 	restored chan struct{} // closed when all that is left to do is to let the clone run
-	released chan struct{} // closed when it may
+	released chan struct{} // closed when it may, as far as the engine is concerned
 	failed   chan struct{} // closed when it never will
 	pid      int           // of the clone's first task
 	task     int           // its pidfd; 0 before there is one
+	refusal  *refusal      // of connections; nil if there is none. Set before forked gets the pid
 
 	pages *pageServer // of a lazy restore
 }
@@ -223,8 +224,8 @@ func (s *supervision) awaitFork(ctx context.Context) error {
 	}
 }
 
-// awaitStart goes on with the restore, keeps the clone from running until start or kill decides, and returns nil when it
-// runs. There is no deadline before that: a created container may wait as long as the engine likes.
+// awaitStart goes on with the restore as far as it may, until start or kill decides, and returns nil when the clone runs.
+// There is no deadline before that: a created container may wait as long as the engine likes.
 func (s *supervision) awaitStart() error {
 	defer s.listener.Close()
 	for {
@@ -271,6 +272,10 @@ func (s *supervision) noteRestored() {
 
 // release lets the clone run, and returns when it does or when the restore has failed.
 func (s *supervision) release() error {
+	if err := s.refusal.end(); err != nil {
+		return s.fail(fmt.Errorf("let connections through: %w", err))
+	}
+	s.refusal = nil
 	close(s.released)
 	deadline := time.NewTimer(s.timeout)
 	defer deadline.Stop()
@@ -330,10 +335,11 @@ func (s *supervision) fail(err error) error {
 	return err
 }
 
-func (s *supervision) closeTask() {
+func (s *supervision) close() {
 	if s.task > 0 {
 		_ = unix.Close(s.task)
 	}
+	_ = s.refusal.end()
 }
 
 // explainExit says why runc ended. When somebody has killed it or CRIU, the errors in CRIU's log are but consequences.

@@ -128,11 +128,9 @@ func (s *start) restore(ctx context.Context) (_ *Result, err error) {
 		CheckpointDir: clone.CheckpointDir,
 		RootfsDelta:   clone.RootfsDelta,
 		Lazy:          found.lazy,
-		// A client that connects while the engine still wires the network, and the app's listeners are there but it does not
-		// run, may never get an answer: seen with two clones starting at once behind published ports.
-		NetworkFirst: true,
-		Options:      found.cfg.Checkpoint,
-		Timeout:      max(time.Until(deadline), time.Second),
+		NetworkFirst:  networkFirst(found.cfg),
+		Options:       found.cfg.Checkpoint,
+		Timeout:       max(time.Until(deadline), time.Second),
 	}
 	if found.lazy {
 		request.Source = s.source(found.Manifest)
@@ -151,6 +149,9 @@ func (s *start) restore(ctx context.Context) (_ *Result, err error) {
 	end("")
 	done = s.opts.Timeline.Begin(timeline.Own, "report")
 	request.Timeout = s.timeout() // a restart has all of it
+	// And it has nobody who reads the report: where the restore goes on before the engine calls start, and fails, the engine
+	// finds the container ended and does not ask why.
+	request.NetworkFirst = true
 	if err := runDir.WriteRequest(id, request); err != nil {
 		return nil, err
 	}
