@@ -9,8 +9,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// chunk is how much is filled in at a time; a fault waits for no more than that.
-const chunk = 256 << 10
+// How much is filled in at a time, in bytes: a fault waits for no more than that. What the app needs first comes in small
+// pieces, each of which takes a system call, and while the app waits for others.
+const (
+	chunk      = 256 << 10
+	firstChunk = 64 << 10
+)
 
 // backgroundNice is the priority (nice(1)) with which the rest is filled in: the app goes first.
 const backgroundNice = 10
@@ -47,113 +51,166 @@ func (s *server) fill(ctx context.Context) error {
 
 // fillFirst fills in what the app needs first.
 func (s *server) fillFirst(ctx context.Context) error {
-	places := make([]places, 0, len(s.all()))
+	var fills []*fill
 	for _, sp := range s.all() {
-		places = append(places, placesOf(sp))
+		fills = append(fills, &fill{space: sp, size: firstChunk, places: placesOf(sp)})
 	}
 	for _, want := range s.opts.First {
 		file := s.images.index(want.File)
 		if file < 0 {
 			continue // of shared memory, which CRIU has restored
 		}
-		for _, p := range places {
-			for _, r := range p.find(file, want.Offset, want.Offset+want.Length) {
-				if err := p.space.fillRange(ctx, r); err != nil {
+		for _, f := range fills {
+			for _, r := range f.find(file, want.Offset, want.Offset+want.Length) {
+				if err := f.add(ctx, r); err != nil {
 					return err
 				}
 			}
+		}
+	}
+	for _, f := range fills {
+		if err := f.flush(ctx); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
 // places are the runs of an address space by content, as they were before the app ran.
-type places struct {
-	space *space
-	runs  []run
-}
+type places []run
 
 func placesOf(s *space) places {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p := places{space: s}
+	var p places
 	s.missing.runs.Ascend(func(r run) bool {
-		p.runs = append(p.runs, r)
+		p = append(p, r)
 		return true
 	})
-	slices.SortFunc(p.runs, func(a, b run) int { return cmp.Or(cmp.Compare(a.file, b.file), cmp.Compare(a.offset, b.offset)) })
+	slices.SortFunc(p, func(a, b run) int { return cmp.Or(cmp.Compare(a.file, b.file), cmp.Compare(a.offset, b.offset)) })
 	return p
 }
 
 // find returns the runs whose content lies in [from, to) of an image.
 func (p places) find(file int, from, to int64) []run {
-	i, _ := slices.BinarySearchFunc(p.runs, from, func(r run, from int64) int {
+	i, _ := slices.BinarySearchFunc(p, from, func(r run, from int64) int {
 		return cmp.Or(cmp.Compare(r.file, file), cmp.Compare(r.offset+int64(r.end-r.start), from+1))
 	})
 	var found []run
-	for ; i < len(p.runs) && p.runs[i].file == file && p.runs[i].offset < to; i++ {
-		r := p.runs[i]
+	for ; i < len(p) && p[i].file == file && p[i].offset < to; i++ {
+		r := p[i]
 		start := r.start + uint64(max(0, from-r.offset))
 		found = append(found, r.cut(start, r.start+uint64(to-r.offset)))
 	}
 	return found
 }
 
-// fillRange fills in a run, as far as it is still missing where it was.
-func (s *space) fillRange(ctx context.Context, want run) error {
-	for want.start < want.end {
-		next := want.cut(want.start, want.start+chunk)
-		if err := s.ensure(ctx, next); err != nil {
+// fill collects runs of an address space, and fills them in when there are enough.
+type fill struct {
+	*space
+	places
+	size    int // bytes
+	runs    []run
+	content []byte // of the runs, one after the other
+}
+
+// add takes a run.
+func (f *fill) add(ctx context.Context, r run) error {
+	for r.start < r.end {
+		next := r.cut(r.start, r.start+uint64(f.size-len(f.content)))
+		if err := f.ensure(ctx, next); err != nil {
 			return err
 		}
-		// Copying from what this process has not mapped yet would take the long way, page by page.
-		_ = unix.Madvise(s.server.images.bytes(next), unix.MADV_POPULATE_READ)
-		err := s.withEvents(ctx, func() error {
-			for addr := next.start; addr < next.end; {
-				r, ok := s.missing.first(addr)
-				if !ok || r.start >= next.end {
-					return nil
-				}
-				r = r.cut(r.start, next.end)
-				addr = r.end
-				if r.file != want.file || r.offset != want.cut(r.start, r.end).offset {
-					continue // the app has moved other memory here
-				}
-				if err := s.copy(r); err != nil {
-					return err
-				}
+		n := len(f.content)
+		f.content = append(slices.Grow(f.content, f.size-n), make([]byte, next.end-next.start)...)
+		if err := f.server.images.read(next, f.content[n:]); err != nil {
+			return err
+		}
+		f.runs = append(f.runs, next)
+		if len(f.content) == f.size {
+			if err := f.flush(ctx); err != nil {
+				return err
 			}
+		}
+		r = r.cut(next.end, r.end)
+	}
+	return nil
+}
+
+// flush fills in what was taken, as far as it is still missing where it was.
+func (f *fill) flush(ctx context.Context) error {
+	err := f.withEvents(ctx, func() error {
+		content := f.content
+		for _, want := range f.runs {
+			if err := f.replenish(want, content[:want.end-want.start]); err != nil {
+				return err
+			}
+			content = content[want.end-want.start:]
+		}
+		return nil
+	})
+	f.runs, f.content = f.runs[:0], f.content[:0]
+	return err
+}
+
+// replenish fills in a run, as far as it is still missing where it was; the caller holds mu.
+func (s *space) replenish(want run, content []byte) error {
+	for addr := want.start; addr < want.end; {
+		r, ok := s.missing.first(addr)
+		if !ok || r.start >= want.end {
 			return nil
-		})
-		if err != nil {
+		}
+		r = r.cut(r.start, want.end)
+		addr = r.end
+		if r.file != want.file || r.offset != want.cut(r.start, r.end).offset {
+			continue // the app has moved other memory here
+		}
+		if err := s.copy(r, content[r.start-want.start:r.end-want.start]); err != nil {
 			return err
 		}
-		want.offset += int64(next.end - next.start)
-		want.start = next.end
 	}
 	return nil
 }
 
 // fillAll fills in everything.
 func (s *space) fillAll(ctx context.Context) error {
+	f := &fill{space: s, size: chunk}
 	for addr := uint64(0); ; {
-		s.mu.Lock()
-		r, ok := s.missing.first(addr)
-		empty := s.missing.empty()
-		s.mu.Unlock()
-		switch {
-		case empty:
-			return nil
-		case !ok: // what the app has moved meanwhile
-			addr = 0
+		runs := s.some(addr, chunk)
+		if len(runs) == 0 {
+			if addr == 0 {
+				return nil
+			}
+			addr = 0 // what the app has moved meanwhile
 			continue
 		}
-		r = r.cut(r.start, r.start+chunk)
-		if err := s.fillRange(ctx, r); err != nil {
+		for _, r := range runs {
+			if err := f.add(ctx, r); err != nil {
+				return err
+			}
+			addr = r.end
+		}
+		if err := f.flush(ctx); err != nil {
 			return err
 		}
-		addr = r.end
 	}
+}
+
+// some returns missing runs from addr on, of size bytes in all at most.
+func (s *space) some(addr, size uint64) []run {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var runs []run
+	for size > 0 {
+		r, ok := s.missing.first(addr)
+		if !ok {
+			break
+		}
+		r = r.cut(r.start, r.start+size)
+		runs = append(runs, r)
+		addr, size = r.end, size-(r.end-r.start)
+	}
+	return runs
 }
 
 // ensure fetches the content of a run.

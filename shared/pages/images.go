@@ -1,29 +1,27 @@
 package pages
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"sync"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/criu-docker/criu-docker/shared/criu"
 )
 
-// images are the page images of a checkpoint, mapped into memory.
+// images are the page images of a checkpoint. They are read, not mapped: what is needed lies scattered, and mapping a page
+// takes longer than copying it.
 type images struct {
 	mu   sync.RWMutex
 	list []image
 }
 
 type image struct {
-	name    string
-	content []byte
+	name string
+	file *os.File
+	size int64
 }
 
 // missing returns the memory of a task that a lazy restore leaves out.
@@ -39,7 +37,7 @@ func (i *images) missing(dir string, task int) (pending, error) {
 			return pending{}, err
 		}
 		r := run{start: l.Start, end: l.End, file: file, offset: l.Offset, parental: l.Parental}
-		if size := int64(len(i.list[file].content)); l.Offset+int64(l.End-l.Start) > size {
+		if size := i.list[file].size; l.Offset+int64(l.End-l.Start) > size {
 			return pending{}, fmt.Errorf("%s has %d bytes, and pages of process %d lie at %d", l.File, size, task, l.Offset)
 		}
 		p.add(r)
@@ -47,7 +45,7 @@ func (i *images) missing(dir string, task int) (pending, error) {
 	return p, nil
 }
 
-// open maps an image, once.
+// open opens an image, once.
 func (i *images) open(dir, name string) (int, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -58,19 +56,15 @@ func (i *images) open(dir, name string) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("page image: %w", err)
 	}
-	defer f.Close()
 	fi, err := f.Stat()
+	if err == nil && fi.Size() == 0 {
+		err = errors.New("it is empty")
+	}
 	if err != nil {
-		return 0, fmt.Errorf("page image: %w", err)
+		f.Close()
+		return 0, fmt.Errorf("page image %s: %w", f.Name(), err)
 	}
-	if fi.Size() == 0 {
-		return 0, fmt.Errorf("page image %s is empty", f.Name())
-	}
-	content, err := unix.Mmap(int(f.Fd()), 0, int(fi.Size()), unix.PROT_READ, unix.MAP_SHARED)
-	if err != nil {
-		return 0, fmt.Errorf("page image %s: mmap: %w", f.Name(), err)
-	}
-	i.list = append(i.list, image{name, content})
+	i.list = append(i.list, image{name, f, fi.Size()})
 	return len(i.list) - 1, nil
 }
 
@@ -92,35 +86,15 @@ func (i *images) content(r run) Range {
 	return Range{File: i.name(r.file), Offset: r.offset, Length: int64(r.end - r.start)}
 }
 
-// bytes is the content of a run.
-func (i *images) bytes(r run) []byte {
+// read reads the content of a run into b, which is as long.
+func (i *images) read(r run, b []byte) error {
 	i.mu.RLock()
-	defer i.mu.RUnlock()
-	return i.list[r.file].content[r.offset : r.offset+int64(r.end-r.start)]
-}
-
-var zeroPage [pageSize]byte
-
-// uniform returns the beginning of a run, as far as it is nothing but zeros, or no page is.
-func (i *images) uniform(r run) (part run, zeros bool, err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true)) // the disk may fail
-	defer func() {
-		switch p := recover().(type) {
-		case nil:
-		case interface{ Addr() uintptr }:
-			err = fmt.Errorf("page image %s can't be read near %d", i.name(r.file), r.offset)
-		default:
-			panic(p)
-		}
-	}()
-	b := i.bytes(r)
-	isZero := func(n int) bool { return bytes.Equal(b[n:n+pageSize], zeroPage[:]) }
-	zeros = isZero(0)
-	n := pageSize
-	for n < len(b) && isZero(n) == zeros {
-		n += pageSize
+	m := i.list[r.file]
+	i.mu.RUnlock()
+	if _, err := m.file.ReadAt(b, r.offset); err != nil {
+		return fmt.Errorf("page image %s can't be read at %d: %w", m.name, r.offset, err)
 	}
-	return r.cut(r.start, r.start+uint64(n)), zeros, nil
+	return nil
 }
 
 func (i *images) close() error {
@@ -128,7 +102,7 @@ func (i *images) close() error {
 	defer i.mu.Unlock()
 	var errs []error
 	for _, m := range i.list {
-		errs = append(errs, unix.Munmap(m.content))
+		errs = append(errs, m.file.Close())
 	}
 	i.list = nil
 	return errors.Join(errs...)

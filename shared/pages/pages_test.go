@@ -304,7 +304,7 @@ func TestContentThatIsLost(t *testing.T) {
 	require.NoError(t, os.Truncate(filepath.Join(a.dir, "pages-1.img"), mib/2))
 	s.restored()
 	m, err := s.last()
-	require.ErrorContains(t, err, "page image pages-1.img can't be read near")
+	require.ErrorContains(t, err, "page image pages-1.img can't be read at")
 	require.Equal(t, KindFailed, m.Kind)
 	a.kill()
 }

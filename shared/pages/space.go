@@ -1,6 +1,7 @@
 package pages
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,7 @@ type space struct {
 	mu      sync.Mutex
 	missing pending
 	faults  []uint64 // addresses that threads of the app wait for
+	buf     []byte   // of a window
 	gone    bool     // the process has ended, or serve has
 }
 
@@ -30,7 +32,7 @@ func newSpace(s *server, fd uffd, missing pending) (*space, error) {
 	if err := unix.SetNonblock(int(fd), true); err != nil {
 		return nil, fmt.Errorf("userfaultfd: %w", err)
 	}
-	return &space{server: s, fd: fd, missing: missing}, nil
+	return &space{server: s, fd: fd, missing: missing, buf: make([]byte, window)}, nil
 }
 
 // lookAfter is how often a process is asked whether it is still there: its userfaultfd does not tell.
@@ -187,7 +189,7 @@ func (s *space) supply(ctx context.Context, addr uint64) error {
 		if err := rec.note(server.images.name(r.file), r.offset); err != nil {
 			return fmt.Errorf("record of the pages that are needed: %w", err)
 		}
-		return s.copy(r)
+		return s.bring(r)
 	}
 	r = r.cut(addr&^(window-1), addr&^(window-1)+window)
 	if source := server.opts.Source; source != nil {
@@ -204,7 +206,16 @@ func (s *space) supply(ctx context.Context, addr uint64) error {
 			return nil
 		}
 	}
-	return s.copy(r)
+	return s.bring(r)
+}
+
+// bring supplies a run of at most a window; the caller holds mu.
+func (s *space) bring(r run) error {
+	content := s.buf[:r.end-r.start]
+	if err := s.server.images.read(r, content); err != nil {
+		return err
+	}
+	return s.copy(r, content)
 }
 
 // again answers a fault whose content has been fetched.
@@ -246,19 +257,18 @@ func (s *space) zero(addr uint64) error {
 	}
 }
 
-// copy supplies a run; the caller holds mu.
-func (s *space) copy(r run) error {
-	length := r.end - r.start // of what is tried at a time
+// copy supplies a run with its content; the caller holds mu.
+func (s *space) copy(r run, content []byte) error {
+	length := uint64(len(content)) // of what is tried at a time
 	for r.start < r.end {
-		part, zeros, err := s.server.images.uniform(r.cut(r.start, r.start+length))
-		if err != nil {
-			return err
-		}
+		content = content[uint64(len(content))-(r.end-r.start):]
+		part, zeros := uniform(content[:min(length, uint64(len(content)))])
 		var n int
+		var err error
 		if zeros {
-			n, err = s.fd.zero(part.start, part.end-part.start)
+			n, err = s.fd.zero(r.start, part)
 		} else {
-			n, err = s.fd.copy(part.start, s.server.images.bytes(part))
+			n, err = s.fd.copy(r.start, content[:part])
 		}
 		if n > 0 {
 			s.missing.remove(r.start, r.start+uint64(n))
@@ -268,8 +278,8 @@ func (s *space) copy(r run) error {
 		switch {
 		case err == nil, isPassing(err):
 			return errEvents
-		case errors.Is(err, unix.ENOENT) && part.end-part.start > pageSize:
-			length = max(pageSize, (part.end-part.start)/2&^(pageSize-1)) // the app has divided the mapping
+		case errors.Is(err, unix.ENOENT) && part > pageSize:
+			length = max(pageSize, part/2&^(pageSize-1)) // the app has divided the mapping
 		case errors.Is(err, unix.EEXIST), errors.Is(err, unix.ENOENT): // it was supplied meanwhile; or taken away
 			s.missing.remove(r.start, r.start+pageSize)
 			_ = s.fd.wake(r.start) // what fails here fails at the next page as well
@@ -285,4 +295,17 @@ func (s *space) copy(r run) error {
 		s.server.change()
 	}
 	return nil
+}
+
+var zeroPage [pageSize]byte
+
+// uniform returns how many bytes at the beginning of some pages are nothing but zeros, or in pages that are not.
+func uniform(b []byte) (n uint64, zeros bool) {
+	isZero := func(n uint64) bool { return bytes.Equal(b[n:n+pageSize], zeroPage[:]) }
+	zeros = isZero(0)
+	n = pageSize
+	for n < uint64(len(b)) && isZero(n) == zeros {
+		n += pageSize
+	}
+	return n, zeros
 }
