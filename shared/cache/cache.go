@@ -18,7 +18,6 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/criu-docker/criu-docker/shared/internal/filelock"
-	"github.com/criu-docker/criu-docker/shared/pages"
 	"github.com/criu-docker/criu-docker/shared/snapshot"
 	"github.com/criu-docker/criu-docker/shared/store"
 )
@@ -99,28 +98,6 @@ func (e *Entry) Release() {
 		}
 		_ = e.lock.Release() // closing gives the lock up whatever it returns
 	})
-}
-
-// First is what the app needs first of its memory, in the order in which it does; nil if that was not recorded.
-func (e *Entry) First() ([]pages.Range, error) {
-	m, err := readManifest(e.Dir)
-	if err != nil {
-		return nil, fmt.Errorf("cache: snapshot %s: %w", e.Manifest.Digest, err)
-	}
-	frames, err := snapshot.Frames(m)
-	if err != nil {
-		return nil, fmt.Errorf("cache: snapshot %s: %w", e.Manifest.Digest, err)
-	}
-	var list []pages.Range
-	for _, f := range frames {
-		if !f.First {
-			continue
-		}
-		for _, extent := range f.Extents {
-			list = append(list, pages.Range{File: f.File, Offset: extent.Offset, Length: extent.Length})
-		}
-	}
-	return list, nil
 }
 
 // Get returns the snapshot that manifest describes, fetching it from s if it is not there. Of many that ask at the same

@@ -12,6 +12,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/criu-docker/criu-docker/shared/internal/filelock"
+	"github.com/criu-docker/criu-docker/shared/pages"
 	"github.com/criu-docker/criu-docker/shared/snapshot"
 	"github.com/criu-docker/criu-docker/shared/store"
 )
@@ -71,7 +72,14 @@ func (c *Cache) fetch(ctx context.Context, s store.Store, manifest ocispec.Descr
 
 // fetchWhole is the fetcher of whole entries; they are on disk when they become visible.
 func (c *Cache) fetchWhole(ctx context.Context, s store.Store, m ocispec.Manifest, cfg snapshot.Config, dir string) error {
+	frames, err := snapshot.Frames(m)
+	if err != nil {
+		return err
+	}
 	if err := snapshot.Unpack(ctx, s, m, cfg, dir); err != nil {
+		return err
+	}
+	if err := noteFirst(dir, frames); err != nil {
 		return err
 	}
 	if err := noteSizes(dir); err != nil {
@@ -92,6 +100,9 @@ func (c *Cache) fetchFiles(ctx context.Context, s store.Store, m ocispec.Manifes
 	if err := snapshot.UnpackFiles(ctx, s, m, cfg, dir); err != nil {
 		return err
 	}
+	if err := noteFirst(dir, frames); err != nil {
+		return err
+	}
 	if err := noteSizes(dir); err != nil {
 		return err
 	}
@@ -104,6 +115,23 @@ func markWhole(dir string) error {
 		return err
 	}
 	return syncPath(dir)
+}
+
+// noteFirst notes what the app needs first where page servers look for it.
+func noteFirst(dir string, frames []snapshot.Frame) error {
+	var list []pages.Range
+	for _, f := range frames {
+		if !f.First {
+			continue
+		}
+		for _, extent := range f.Extents {
+			list = append(list, pages.Range{File: f.File, Offset: extent.Offset, Length: extent.Length})
+		}
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	return pages.WriteFirst(filepath.Join(dir, snapshot.CheckpointName), list)
 }
 
 // noteSizes notes the sizes of all files of the snapshot.

@@ -16,14 +16,6 @@ import (
 	"github.com/criu-docker/criu-docker/shared/pages"
 )
 
-// PagesName is the file name of the page server, which lies beside the runtime: the criu-docker binary called by this name
-// serves the pages of one clone. Its argument is the container's id. The runtime's own binary is kept small, because it
-// runs several times in every start, and a page server may need all that a store needs.
-const PagesName = "criu-docker-pages"
-
-// PagesFd is where the page server finds its connection to the supervisor.
-const PagesFd = 3
-
 // lazySocketName is where CRIU looks for its lazy-pages daemon: in its work directory.
 const lazySocketName = "lazy-pages.socket"
 
@@ -74,7 +66,10 @@ func (s *supervision) startPageServer(self string) (*pageServer, error) {
 	defer log.Close()
 	p := &pageServer{conn: conn, lazy: lazy, over: make(chan error, 1)}
 	p.cmd = exec.Command(filepath.Join(filepath.Dir(self), PagesName), s.id)
-	p.cmd.ExtraFiles = []*os.File{other} // becomes PagesFd
+	if s.request.Source == nil {
+		p.cmd.Path = self // see PagesName
+	}
+	p.cmd.ExtraFiles = []*os.File{other} // becomes pagesFd
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if s.request.Source != nil {

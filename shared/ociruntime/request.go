@@ -46,8 +46,7 @@ type Request struct {
 	RootfsDelta string `json:"rootfs_delta,omitempty"`
 	// Lazy lets the clone run while its memory is being filled in by a page server.
 	Lazy bool `json:"lazy,omitempty"`
-	// Source, for a lazy restore from a cache, is where the page server learns what is needed first, and gets what the page
-	// images lack.
+	// Source, for a lazy restore, is where the page server gets what the page images lack; nil if they are whole.
 	Source *Source `json:"source,omitempty"`
 	// Record, for a lazy restore, is a file that gets the pages that the app needs, in this order; nothing else is filled in.
 	Record string `json:"record,omitempty"`

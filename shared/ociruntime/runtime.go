@@ -34,10 +34,16 @@ const runcEnv = "CRIU_DOCKER_RUNC"
 
 // Main runs one runtime command and returns the exit code. args are as in os.Args.
 func Main(args []string) int {
-	if filepath.Base(args[0]) == ShimName {
+	switch filepath.Base(args[0]) {
+	case ShimName:
 		if err := shim(args); err != nil {
 			fmt.Fprintf(os.Stderr, "%s: %v\n", Name, err)
 			return 127
+		}
+		return 0
+	case PagesName:
+		if err := serveWhole(args[1:]); err != nil {
+			return 1 // it has said why
 		}
 		return 0
 	}

@@ -57,14 +57,17 @@ func (p pending) remove(start, end uint64) []run {
 	if r, ok := p.at(start); ok {
 		hit = append(hit, r)
 	}
-	p.runs.AscendRange(run{start: start + 1}, run{start: end}, func(r run) bool {
-		hit = append(hit, r)
-		return true
-	})
+	if len(hit) == 0 || hit[0].end < end {
+		p.runs.AscendRange(run{start: start + 1}, run{start: end}, func(r run) bool {
+			hit = append(hit, r)
+			return true
+		})
+	}
 	for i, r := range hit {
-		p.runs.Delete(r)
 		if r.start < start {
-			p.add(r.cut(r.start, start))
+			p.add(r.cut(r.start, start)) // in its own place
+		} else {
+			p.runs.Delete(r)
 		}
 		if r.end > end {
 			p.add(r.cut(end, r.end))

@@ -132,7 +132,7 @@ func (s *start) restore(ctx context.Context) (_ *Result, err error) {
 		Options:       found.cfg.Checkpoint,
 		Timeout:       max(time.Until(deadline), time.Second),
 	}
-	if found.lazy {
+	if cached.Filling != nil {
 		request.Source = s.source(found.Manifest)
 	}
 	if err := runDir.WriteRequest(id, request); err != nil {

@@ -1,0 +1,26 @@
+package pages
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestFirst(t *testing.T) {
+	dir := t.TempDir()
+	list, err := ReadFirst(dir)
+	require.NoError(t, err)
+	require.Nil(t, list, "a snapshot without a profile")
+
+	want := []Range{{"pages-1.img", 3 * pageSize, 2 * pageSize}, {"pages-2.img", 0, pageSize}}
+	require.NoError(t, WriteFirst(dir, want))
+	list, err = ReadFirst(dir)
+	require.NoError(t, err)
+	require.Equal(t, want, list)
+
+	require.NoError(t, os.WriteFile(filepath.Join(dir, firstName), []byte("pages-1.img 4096\n"), 0o600))
+	_, err = ReadFirst(dir)
+	require.ErrorContains(t, err, `"pages-1.img 4096" is no range of pages`)
+}
