@@ -1,6 +1,7 @@
 package ociruntime
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,6 +26,9 @@ func (c container) createClone(inv invocation, req Request) (err error) {
 	if inv.consoleSocket != "" {
 		return errTerminal
 	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go expectCgroupMove(ctx)
 	t := newTimeline()
 	b, err := loadBundle(inv.bundle)
 	if err != nil {

@@ -44,6 +44,9 @@ func (c container) supervise(inv invocation, ready *os.File) error {
 		s.timeout = DefaultTimeout
 	}
 	defer s.close()
+	expected := make(chan func(), 1)
+	go func() { expected <- expectBreakpoint() }()
+	defer func() { (<-expected)() }()
 	if err := s.begin(inv, ready); err != nil {
 		return err
 	}

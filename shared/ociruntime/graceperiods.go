@@ -1,0 +1,55 @@
+package ociruntime
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"time"
+	"unsafe"
+
+	"github.com/opencontainers/cgroups"
+	"golang.org/x/sys/unix"
+)
+
+// Twice in a restore, somebody in a row of many waits until every CPU has been through the kernel's scheduler (an RCU grace
+// period), which takes about ten milliseconds. Who has waited for the same reason shortly before spares the others that: so
+// it is done ahead, while nobody waits for it yet. It is advice to the kernel, and nothing is lost when it fails.
+
+// expectCgroupMove makes moves of processes between cgroups fast until ctx ends: runc moves CRIU to the clone's. The lock for
+// that is cheap for its readers, all forks and exits, and slow to get for a first writer, but not for one that comes soon
+// after (kernel/rcu/sync.c).
+func expectCgroupMove(ctx context.Context) {
+	own, err := cgroups.ParseCgroupFile("/proc/self/cgroup")
+	if err != nil {
+		return
+	}
+	const soon = 2 * time.Millisecond
+	for controller, path := range own { // version 2 has one, without a name
+		// To where this process is already.
+		procs := filepath.Join("/sys/fs/cgroup", controller, path, "cgroup.procs")
+		for os.WriteFile(procs, []byte("0"), 0) == nil {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(soon):
+			}
+		}
+	}
+}
+
+// expectBreakpoint makes the next breakpoint that is set with ptrace(2) a fast one, until the returned function is called:
+// CRIU stops the app's tasks by breakpoints in the end. The first event of any task makes the kernel watch all switches of
+// tasks, and the others find it so (kernel/events/core.c, perf_sched_events).
+func expectBreakpoint() (done func()) {
+	attr := unix.PerfEventAttr{
+		Type:   unix.PERF_TYPE_SOFTWARE,
+		Size:   uint32(unsafe.Sizeof(unix.PerfEventAttr{})),
+		Config: unix.PERF_COUNT_SW_DUMMY,
+		Bits:   unix.PerfBitDisabled,
+	}
+	fd, err := unix.PerfEventOpen(&attr, 0, -1, -1, unix.PERF_FLAG_FD_CLOEXEC)
+	if err != nil {
+		return func() {}
+	}
+	return func() { _ = unix.Close(fd) }
+}
