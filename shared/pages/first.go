@@ -2,11 +2,13 @@ package pages
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -52,3 +54,37 @@ func ReadFirst(dir string) ([]Range, error) {
 	}
 	return list, lines.Err()
 }
+
+// clusters joins ranges of a list that lie close to each other: no more than gap bytes apart. They are in the order of their
+// earliest range.
+func clusters(list []Range, gap int64) []Range {
+	byPlace := make([]int, len(list))
+	for i := range list {
+		byPlace[i] = i
+	}
+	slices.SortFunc(byPlace, func(a, b int) int {
+		return cmp.Or(cmp.Compare(list[a].File, list[b].File), cmp.Compare(list[a].Offset, list[b].Offset))
+	})
+	type cluster struct {
+		Range
+		earliest int
+	}
+	var joined []cluster
+	for _, i := range byPlace {
+		r := list[i]
+		if n := len(joined) - 1; n >= 0 && joined[n].File == r.File && r.Offset <= joined[n].end()+gap {
+			joined[n].Length = max(joined[n].end(), r.end()) - joined[n].Offset
+			joined[n].earliest = min(joined[n].earliest, i)
+			continue
+		}
+		joined = append(joined, cluster{r, i})
+	}
+	slices.SortFunc(joined, func(a, b cluster) int { return cmp.Compare(a.earliest, b.earliest) })
+	ordered := make([]Range, len(joined))
+	for i, c := range joined {
+		ordered[i] = c.Range
+	}
+	return ordered
+}
+
+func (r Range) end() int64 { return r.Offset + r.Length }

@@ -24,3 +24,12 @@ func TestFirst(t *testing.T) {
 	_, err = ReadFirst(dir)
 	require.ErrorContains(t, err, `"pages-1.img 4096" is no range of pages`)
 }
+
+func TestClusters(t *testing.T) {
+	at := func(page, pages int64) Range { return Range{"pages-1.img", page * pageSize, pages * pageSize} }
+	require.Empty(t, clusters(nil, pageSize))
+	require.Equal(t, []Range{at(90, 1), at(10, 7), at(40, 1), {"pages-2.img", 12 * pageSize, pageSize}}, clusters([]Range{
+		at(90, 1), at(14, 1), at(40, 1), at(10, 3), at(16, 1), {"pages-2.img", 12 * pageSize, pageSize},
+	}, pageSize))
+	require.Equal(t, []Range{at(1, 4)}, clusters([]Range{at(1, 4), at(2, 1), at(4, 1)}, 0), "one within another")
+}

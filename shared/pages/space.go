@@ -35,13 +35,17 @@ func newSpace(s *server, fd uffd, missing pending) (*space, error) {
 	return &space{server: s, fd: fd, missing: missing, buf: make([]byte, window)}, nil
 }
 
+// serveNice is the priority (nice(1)) of threads that answer faults: the app waits, and there is little to do. They are not
+// unlocked, and end with it. Who may not raise it goes on without.
+const serveNice = -10
+
 // lookAfter is how often a process is asked whether it is still there: its userfaultfd does not tell.
 const lookAfter = 1000 // ms
 
 // serve answers faults and follows what the app does to its memory, until the process has ended or the server does.
 func (s *space) serve(ctx context.Context) error {
 	runtime.LockOSThread() // a thread that waits in poll(2) is awake sooner than a goroutine
-	defer runtime.UnlockOSThread()
+	_ = unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), serveNice)
 	defer s.close()
 	for {
 		fds := []unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLIN}, {Fd: int32(s.server.wakeup), Events: unix.POLLIN}}
