@@ -44,7 +44,7 @@ const timeout = 30 * time.Second
 func Run(ctx context.Context, opts Options) []Check {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	checks := []Check{platform(), user(), kernel(), checkCRIU(ctx), criuCache(), tools()}
+	checks := []Check{platform(), user(), kernel(), socketLookup(), checkCRIU(ctx), criuCache(), tools()}
 	checks = append(checks, engineChecks(ctx, opts.Host)...)
 	if opts.CacheDir != "" {
 		checks = append(checks, cacheDir(opts.CacheDir))

@@ -10,6 +10,8 @@ import (
 	"runtime"
 	"strings"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/features"
 	"github.com/docker/go-units"
 	"golang.org/x/sys/unix"
 
@@ -49,6 +51,15 @@ func kernel() Check {
 		return c.fail(release, "boot a newer kernel")
 	}
 	return c.ok(release)
+}
+
+// socketLookup looks for what keeps connections away from a clone that is not ready for them.
+func socketLookup() Check {
+	c := Check{Name: "socket lookup by BPF", Want: "available"}
+	if err := features.HaveProgramType(ebpf.SkLookup); err != nil {
+		return c.warn(err.Error(), "boot a kernel with CONFIG_BPF_SYSCALL: without it every start waits until the network is ready")
+	}
+	return c.ok("available")
 }
 
 func checkCRIU(ctx context.Context) Check {

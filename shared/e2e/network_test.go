@@ -1,12 +1,16 @@
 package e2e
 
 import (
+	"errors"
+	"net"
+	"strconv"
 	"testing"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/network"
 	"github.com/docker/go-connections/nat"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/criu-docker/criu-docker/shared/engine"
 	"github.com/criu-docker/criu-docker/shared/restore"
@@ -58,6 +62,38 @@ func TestPublishedPort(t *testing.T) {
 		seen[published[0].HostPort] = true
 	}
 	require.Len(t, seen, 2, "each clone has its own port")
+}
+
+// TestClientsThatConnectEarly: the engine publishes a port before the clone runs, and has the kernel forget all connections
+// of its address in the end. Whoever connects meanwhile is told that nobody listens, and nobody waits in vain.
+func TestClientsThatConnectEarly(t *testing.T) {
+	l := newLab(t)
+	l.memory = restore.MemoryLazy
+	l.build(l.ballast(), ballastReady)
+	bridge, err := l.eng.Client.NetworkInspect(l.ctx, "bridge", network.InspectOptions{})
+	require.NoError(t, err)
+	const first, clones = 18100, 8 // ports; nobody else's in a node
+	var group errgroup.Group
+	for i := range clones {
+		port := strconv.Itoa(first + i)
+		spec := l.ballast()
+		spec.Config.ExposedPorts = nat.PortSet{"80/tcp": {}}
+		spec.Host.PortBindings = nat.PortMap{"80/tcp": {{HostPort: port}}}
+		group.Go(func() error {
+			_, err := l.tryRun(spec, restore.PolicyAlways)
+			return err
+		})
+		group.Go(func() error {
+			var timeout net.Error
+			for {
+				_, err := l.get("http://" + net.JoinHostPort(bridge.IPAM.Config[0].Gateway, port) + "/") // by the address that is translated
+				if err == nil || errors.As(err, &timeout) && timeout.Timeout() || l.ctx.Err() != nil {
+					return err
+				}
+			}
+		})
+	}
+	require.NoError(t, group.Wait())
 }
 
 func TestCloneOnAUserDefinedNetwork(t *testing.T) {
