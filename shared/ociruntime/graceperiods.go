@@ -19,22 +19,37 @@ import (
 // that is cheap for its readers, all forks and exits, and slow to get for a first writer, but not for one that comes soon
 // after (kernel/rcu/sync.c).
 func expectCgroupMove(ctx context.Context) {
-	own, err := cgroups.ParseCgroupFile("/proc/self/cgroup")
+	procs, err := ownProcs()
 	if err != nil {
 		return
 	}
+	defer procs.Close()
 	const soon = 2 * time.Millisecond
-	for controller, path := range own { // version 2 has one, without a name
-		// To where this process is already.
-		procs := filepath.Join("/sys/fs/cgroup", controller, path, "cgroup.procs")
-		for os.WriteFile(procs, []byte("0"), 0) == nil {
-			select {
-			case <-ctx.Done():
-				return
-			case <-time.After(soon):
-			}
+	for ctx.Err() == nil {
+		if _, err := procs.WriteString("0"); err != nil { // to where this process is already
+			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(soon):
 		}
 	}
+}
+
+// ownProcs opens the file by which processes are moved to this process's cgroup, of any hierarchy.
+func ownProcs() (*os.File, error) {
+	own, err := cgroups.ParseCgroupFile("/proc/self/cgroup")
+	if err != nil {
+		return nil, err
+	}
+	err = os.ErrNotExist
+	for controller, path := range own { // version 2 has one, without a name
+		var f *os.File
+		if f, err = os.OpenFile(filepath.Join("/sys/fs/cgroup", controller, path, "cgroup.procs"), os.O_WRONLY, 0); err == nil {
+			return f, nil
+		}
+	}
+	return nil, err
 }
 
 // expectBreakpoint makes the next breakpoint that is set with ptrace(2) a fast one, until the returned function is called:

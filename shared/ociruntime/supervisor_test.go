@@ -25,8 +25,14 @@ type restoration struct {
 // supervised starts a supervisor. The script sees its work directory as $work.
 func supervised(t *testing.T, timeout time.Duration, script string) *restoration {
 	t.Helper()
+	return supervisedAs(t, Request{Timeout: timeout}, script)
+}
+
+func supervisedAs(t *testing.T, request Request, script string) *restoration {
+	t.Helper()
 	r := &restoration{container: newContainer(t), done: make(chan error, 1)}
-	require.NoError(t, r.run.WriteRequest(r.id, Request{Kind: KindClone, CheckpointDir: "/", Timeout: timeout}))
+	request.Kind, request.CheckpointDir = KindClone, "/"
+	require.NoError(t, r.run.WriteRequest(r.id, request))
 	require.NoError(t, r.writeReport(Report{}))
 	runc := filepath.Join(t.TempDir(), "runc")
 	require.NoError(t, os.WriteFile(runc, fmt.Appendf(nil, "#!/bin/sh\nwork=%s\n%s\n", r.path(workName), script), 0o700))
@@ -107,8 +113,9 @@ func (c conversation) notify(t *testing.T, script string, pid int) <-chan error 
 func (r *restoration) restored(t *testing.T) <-chan error {
 	t.Helper()
 	c := r.criu(t)
-	require.NoError(t, <-c.notify(t, "setup-namespaces", r.task.Process.Pid))
-	return c.notify(t, "pre-resume", r.task.Process.Pid)
+	require.NoError(t, <-c.notify(t, mountsNext, r.task.Process.Pid))
+	require.NoError(t, <-c.notify(t, filesNext, r.task.Process.Pid))
+	return c.notify(t, resumeNext, r.task.Process.Pid)
 }
 
 func (r *restoration) listens(t *testing.T) {
@@ -151,6 +158,26 @@ func TestStartReleasesTheClone(t *testing.T) {
 	}
 	require.Equal(t, []string{"supervisor", StepFork, "restore", "network", "resume"}, steps)
 	require.ErrorContains(t, r.startClone(), "not waiting to be started")
+}
+
+func TestNetworkFirst(t *testing.T) {
+	r := supervisedAs(t, Request{Timeout: time.Minute, NetworkFirst: true}, untilReleased)
+	c := r.criu(t)
+	require.NoError(t, <-c.notify(t, mountsNext, r.task.Process.Pid))
+	held := c.notify(t, filesNext, r.task.Process.Pid)
+	require.NoError(t, json.NewDecoder(r.ready).Decode(&readyMessage{}))
+	select {
+	case err := <-held:
+		require.Fail(t, "files and sockets before start", "%v", err)
+	default:
+	}
+	started := make(chan error, 1)
+	go func() { started <- r.startClone() }()
+	require.NoError(t, <-held)
+	require.NoError(t, <-c.notify(t, resumeNext, r.task.Process.Pid))
+	require.NoError(t, os.WriteFile(filepath.Join(r.path(workName), "go"), nil, 0o600))
+	require.NoError(t, <-started)
+	require.NoError(t, <-r.done)
 }
 
 func TestAbortEndsTheClone(t *testing.T) {
