@@ -42,10 +42,11 @@ func (d RunDir) installShim(self string) error {
 	return nil
 }
 
-// shimEnviron is the environment of a runc that is to find the shim.
+// shimEnviron is the environment of a runc that is to find the shim. It lives for one restore, in which collecting garbage
+// would be in vain.
 func (c container) shimEnviron() []string {
 	path := c.run.shimDir() + string(os.PathListSeparator) + os.Getenv("PATH")
-	return append(os.Environ(), "PATH="+path, supervisorEnv+"="+c.path(socketName))
+	return append(os.Environ(), "PATH="+path, supervisorEnv+"="+c.path(socketName), "GOGC=off")
 }
 
 // shim becomes CRIU; it returns if that fails, or if there is nothing to do for a CRIU. args are as in os.Args.
