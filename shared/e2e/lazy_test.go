@@ -131,12 +131,17 @@ func (l *lab) lazily(spec engine.Spec) *restore.Result {
 	return r
 }
 
+// heldUp starts a clone of ballast whose download of what it does not need for an answer to / is held up.
+func (l *lab) heldUp(spec engine.Spec) (*restore.Result, *faults) {
+	l.Helper()
+	f := throughFaults(l)
+	f.blob = l.unneeded(l.build(l.ballast(), ballastReady))
+	return l.lazily(spec), f
+}
+
 func TestCloneAnswersWhileItsMemoryIsStillDownloaded(t *testing.T) {
 	l := newLab(t)
-	faults := throughFaults(l)
-	built := l.build(l.ballast(), ballastReady)
-	faults.blob = l.unneeded(built)
-	r := l.lazily(l.ballast())
+	r, faults := l.heldUp(l.ballast())
 	require.Contains(t, l.mustGet("http://"+l.ip(r.ContainerID)+"/"), "what was filled in")
 	require.NotEqual(t, -1, victims["pages"](r.ContainerID), "the rest is under way")
 
@@ -165,12 +170,9 @@ func (l *lab) filled(id string) {
 
 func TestCloneIsKilledWithItsPageServer(t *testing.T) {
 	l := newLab(t)
-	faults := throughFaults(l)
-	built := l.build(l.ballast(), ballastReady)
-	faults.blob = l.unneeded(built)
 	spec := l.ballast()
 	spec.Host.RestartPolicy = container.RestartPolicy{Name: container.RestartPolicyOnFailure, MaximumRetryCount: 1}
-	r := l.lazily(spec)
+	r, faults := l.heldUp(spec)
 	require.Contains(t, l.mustGet("http://"+l.ip(r.ContainerID)+"/"), "what was filled in")
 	first := l.state(r.ContainerID).Pid
 
@@ -186,10 +188,7 @@ func TestCloneIsKilledWithItsPageServer(t *testing.T) {
 
 func TestCloneWithoutAPageServerIsNotLeftHalfAlive(t *testing.T) {
 	l := newLab(t)
-	faults := throughFaults(l)
-	built := l.build(l.ballast(), ballastReady)
-	faults.blob = l.unneeded(built)
-	r := l.lazily(l.ballast())
+	r, _ := l.heldUp(l.ballast())
 	require.NoError(t, unix.Kill(victims["pages"](r.ContainerID), unix.SIGKILL))
 	l.eventually(func() bool { return !l.state(r.ContainerID).Running }, "the clone is killed")
 	require.Equal(t, 137, l.state(r.ContainerID).ExitCode)
@@ -198,10 +197,7 @@ func TestCloneWithoutAPageServerIsNotLeftHalfAlive(t *testing.T) {
 
 func TestCloneOutlivesItsSupervisor(t *testing.T) {
 	l := newLab(t)
-	faults := throughFaults(l)
-	built := l.build(l.ballast(), ballastReady)
-	faults.blob = l.unneeded(built)
-	r := l.lazily(l.ballast())
+	r, faults := l.heldUp(l.ballast())
 	require.NoError(t, unix.Kill(victims["supervisor"](r.ContainerID), unix.SIGKILL))
 	faults.open(nil)
 	require.Contains(t, l.mustGet("http://"+l.ip(r.ContainerID)+"/all"), "what was filled in")
@@ -210,10 +206,7 @@ func TestCloneOutlivesItsSupervisor(t *testing.T) {
 
 func TestCloneWithoutSupervisorIsNotLeftHalfAliveEither(t *testing.T) {
 	l := newLab(t)
-	faults := throughFaults(l)
-	built := l.build(l.ballast(), ballastReady)
-	faults.blob = l.unneeded(built)
-	r := l.lazily(l.ballast())
+	r, faults := l.heldUp(l.ballast())
 	require.NoError(t, unix.Kill(victims["supervisor"](r.ContainerID), unix.SIGKILL))
 	faults.open(func(w http.ResponseWriter, _ []byte) { w.WriteHeader(http.StatusNotFound) })
 	l.eventually(func() bool { return !l.state(r.ContainerID).Running }, "the page server kills the clone")
@@ -233,10 +226,7 @@ func TestDownloadThatBreaksOff(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t)
-			faults := throughFaults(l)
-			built := l.build(l.ballast(), ballastReady)
-			faults.blob = l.unneeded(built)
-			r := l.lazily(l.ballast())
+			r, faults := l.heldUp(l.ballast())
 			require.Contains(t, l.mustGet("http://"+l.ip(r.ContainerID)+"/"), "what was filled in")
 			faults.open(test.spoil)
 			l.eventually(func() bool { return !l.state(r.ContainerID).Running }, "the clone is killed")
@@ -256,10 +246,7 @@ func TestDownloadThatBreaksOff(t *testing.T) {
 
 func TestDownloadThatStumblesIsResumed(t *testing.T) {
 	l := newLab(t)
-	faults := throughFaults(l)
-	built := l.build(l.ballast(), ballastReady)
-	faults.blob = l.unneeded(built)
-	r := l.lazily(l.ballast())
+	r, faults := l.heldUp(l.ballast())
 	stumbled := make(chan struct{})
 	faults.open(func(w http.ResponseWriter, good []byte) {
 		faults.heal()
