@@ -141,7 +141,10 @@ func (l *lab) heldUp(spec engine.Spec) (*restore.Result, *faults) {
 
 func TestCloneAnswersWhileItsMemoryIsStillDownloaded(t *testing.T) {
 	l := newLab(t)
-	r, faults := l.heldUp(l.ballast())
+	faults := throughFaults(l)
+	built := l.build(l.ballast(), ballastReady)
+	faults.blob = l.unneeded(built)
+	r := l.lazily(l.ballast())
 	require.Contains(t, l.mustGet("http://"+l.ip(r.ContainerID)+"/"), "what was filled in")
 	require.NotEqual(t, -1, victims["pages"](r.ContainerID), "the rest is under way")
 
