@@ -97,25 +97,26 @@ func isCached(f *os.File) bool {
 
 // fillFirst fills in what the app needs first.
 func (s *server) fillFirst(ctx context.Context, first []Range) error {
-	var fills []*fill
+	var batches []*batch
+	var found []places // of the same index
 	for _, sp := range s.all() {
-		fills = append(fills, &fill{space: sp, places: placesOf(sp)})
+		batches, found = append(batches, &batch{space: sp}), append(found, placesOf(sp))
 	}
 	for _, want := range first {
 		file := s.images.index(want.File)
 		if file < 0 {
 			continue // of shared memory, which CRIU has restored
 		}
-		for _, f := range fills {
-			for _, r := range f.find(file, want.Offset, want.Offset+want.Length) {
-				if err := f.add(ctx, r); err != nil {
+		for i, b := range batches {
+			for _, r := range found[i].find(file, want.Offset, want.Offset+want.Length) {
+				if err := b.add(ctx, r); err != nil {
 					return err
 				}
 			}
 		}
 	}
-	for _, f := range fills {
-		if err := f.flush(ctx); err != nil {
+	for _, b := range batches {
+		if err := b.flush(ctx); err != nil {
 			return err
 		}
 	}
@@ -151,29 +152,28 @@ func (p places) find(file int, from, to int64) []run {
 	return found
 }
 
-// fill collects runs of an address space, and fills them in when there are enough.
-type fill struct {
+// batch collects runs of an address space, and fills them in when there are enough.
+type batch struct {
 	*space
-	places
 	runs    []run  // of chunk bytes in all at most
 	content []byte // of the runs, one after the other
 }
 
 // add takes a run.
-func (f *fill) add(ctx context.Context, r run) error {
+func (b *batch) add(ctx context.Context, r run) error {
 	for r.start < r.end {
-		next := r.cut(r.start, r.start+uint64(chunk-len(f.content)))
-		if err := f.ensure(ctx, next); err != nil {
+		next := r.cut(r.start, r.start+uint64(chunk-len(b.content)))
+		if err := b.ensure(ctx, next); err != nil {
 			return err
 		}
-		n := len(f.content)
-		f.content = append(slices.Grow(f.content, chunk-n), make([]byte, next.end-next.start)...)
-		if err := f.server.images.read(next, f.content[n:]); err != nil {
+		n := len(b.content)
+		b.content = append(slices.Grow(b.content, chunk-n), make([]byte, next.end-next.start)...)
+		if err := b.server.images.read(next, b.content[n:]); err != nil {
 			return err
 		}
-		f.runs = append(f.runs, next)
-		if len(f.content) == chunk {
-			if err := f.flush(ctx); err != nil {
+		b.runs = append(b.runs, next)
+		if len(b.content) == chunk {
+			if err := b.flush(ctx); err != nil {
 				return err
 			}
 		}
@@ -183,18 +183,18 @@ func (f *fill) add(ctx context.Context, r run) error {
 }
 
 // flush fills in what was taken, as far as it is still missing where it was.
-func (f *fill) flush(ctx context.Context) error {
-	err := f.withEvents(ctx, func() error {
-		content := f.content
-		for _, want := range f.runs {
-			if err := f.replenish(want, content[:want.end-want.start]); err != nil {
+func (b *batch) flush(ctx context.Context) error {
+	err := b.withEvents(ctx, func() error {
+		content := b.content
+		for _, want := range b.runs {
+			if err := b.replenish(want, content[:want.end-want.start]); err != nil {
 				return err
 			}
 			content = content[want.end-want.start:]
 		}
 		return nil
 	})
-	f.runs, f.content = f.runs[:0], f.content[:0]
+	b.runs, b.content = b.runs[:0], b.content[:0]
 	return err
 }
 
@@ -219,7 +219,7 @@ func (s *space) replenish(want run, content []byte) error {
 
 // fillAll fills in everything.
 func (s *space) fillAll(ctx context.Context) error {
-	f := &fill{space: s}
+	b := &batch{space: s}
 	for addr := uint64(0); ; {
 		runs := s.some(addr, chunk)
 		if len(runs) == 0 {
@@ -230,12 +230,12 @@ func (s *space) fillAll(ctx context.Context) error {
 			continue
 		}
 		for _, r := range runs {
-			if err := f.add(ctx, r); err != nil {
+			if err := b.add(ctx, r); err != nil {
 				return err
 			}
 			addr = r.end
 		}
-		if err := f.flush(ctx); err != nil {
+		if err := b.flush(ctx); err != nil {
 			return err
 		}
 	}
