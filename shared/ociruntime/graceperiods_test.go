@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 func TestExpectCgroupMove(t *testing.T) {
@@ -13,18 +14,19 @@ func TestExpectCgroupMove(t *testing.T) {
 	require.NoError(t, err)
 	procs, err := ownProcs()
 	require.NoError(t, err)
-	require.NoError(t, procs.Close())
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		expectCgroupMove(ctx)
-	}()
-	cancel()
-	<-done
+	defer procs.Close()
+	var fs unix.Statfs_t
+	require.NoError(t, unix.Fstatfs(int(procs.Fd()), &fs))
+	require.Contains(t, []int64{unix.CGROUP_SUPER_MAGIC, unix.CGROUP2_SUPER_MAGIC}, fs.Type, "%s is a cgroup's", procs.Name())
+	_, err = procs.WriteString("0")
+	require.NoError(t, err)
 	after, err := os.ReadFile("/proc/self/cgroup")
 	require.NoError(t, err)
 	require.Equal(t, string(before), string(after), "nobody is moved")
+
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	expectCgroupMove(ctx) // ends
 }
 
 func TestExpectBreakpoint(t *testing.T) {

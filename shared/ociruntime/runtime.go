@@ -42,10 +42,7 @@ func Main(args []string) int {
 		}
 		return 0
 	case PagesName:
-		if err := serveWhole(args[1:]); err != nil {
-			return 1 // it has said why
-		}
-		return 0
+		return serveWhole(args[1:])
 	}
 	inv, err := parse(args[1:])
 	if err != nil { // not a command line that we know: runc's to judge

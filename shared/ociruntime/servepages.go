@@ -13,13 +13,14 @@ import (
 
 // PagesName is the file name of the page server, which lies beside the runtime: the criu-docker binary called by this name
 // serves the pages of one clone. Its argument is the container's id. Where nothing has to come from a store, the runtime's
-// own binary does the same, by the same name: it is smaller, and starts in a third of the time.
+// own binary does the same, by the same name: it is smaller, and starts in half of the time.
 const PagesName = "criu-docker-pages"
 
 // OpenSource opens what a page server gets missing pages from. It returns nil if nothing is missing any more.
 type OpenSource func(context.Context, Source) (_ pages.Source, release func(), err error)
 
-// ServePages is what a page server does: it serves the pages of a container for the supervisor that started it.
+// ServePages is what a page server does: it serves the pages of a container for the supervisor that started it. It writes why
+// it ends early to standard error, which is the clone's pages.log.
 func ServePages(ctx context.Context, container string, open OpenSource) error {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("container", container)
 	conn := pages.NewConn(pagesFd)
@@ -69,15 +70,20 @@ func pageOptions(ctx context.Context, container string, open OpenSource) (opts p
 	return opts, release, err
 }
 
-// serveWhole is the page server of a clone whose page images are whole.
-func serveWhole(args []string) error {
+// serveWhole is the page server of a clone whose page images are whole. It returns the exit code.
+func serveWhole(args []string) int {
 	if len(args) != 1 {
-		return fmt.Errorf("usage: %s CONTAINER; it is started by %s", PagesName, Name)
+		fmt.Fprintf(os.Stderr, "usage: %s CONTAINER; it is started by %s\n", PagesName, Name)
+		return 2
 	}
 	// It lives shortly, and what it needs at once it needs to the end: collecting garbage would be in vain.
 	debug.SetGCPercent(-1)
 	debug.SetMemoryLimit(64 << 20)
-	return ServePages(context.Background(), args[0], func(context.Context, Source) (pages.Source, func(), error) {
-		return nil, nil, errors.New("the runtime itself has no stores") // and is not started with a source
+	err := ServePages(context.Background(), args[0], func(context.Context, Source) (pages.Source, func(), error) {
+		return nil, nil, errors.New("the runtime itself has no stores, and is not started with a source")
 	})
+	if err != nil {
+		return 1 // the log says why
+	}
+	return 0
 }

@@ -161,7 +161,19 @@ func TestStartReleasesTheClone(t *testing.T) {
 }
 
 func TestNetworkFirst(t *testing.T) {
-	r := supervisedAs(t, Request{Timeout: time.Minute, NetworkFirst: true}, untilReleased)
+	t.Run("if asked for", func(t *testing.T) {
+		holdsBeforeFiles(t, supervisedAs(t, Request{Timeout: time.Minute, NetworkFirst: true}, untilReleased))
+	})
+	t.Run("if connections can't be refused", func(t *testing.T) {
+		r := supervised(t, time.Minute, untilReleased)
+		require.NoError(t, os.MkdirAll(filepath.Dir(r.netnsFile()), 0o700))
+		require.NoError(t, os.WriteFile(r.netnsFile(), nil, 0o600)) // no namespace: the kernel takes no program for it
+		holdsBeforeFiles(t, r)
+	})
+}
+
+func holdsBeforeFiles(t *testing.T, r *restoration) {
+	t.Helper()
 	c := r.criu(t)
 	require.NoError(t, <-c.notify(t, mountsNext, r.task.Process.Pid))
 	held := c.notify(t, filesNext, r.task.Process.Pid)
