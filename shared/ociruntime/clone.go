@@ -26,9 +26,6 @@ func (c container) createClone(inv invocation, req Request) (err error) {
 	if inv.consoleSocket != "" {
 		return errTerminal
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	go expectCgroupMove(ctx)
 	t := newTimeline()
 	b, err := loadBundle(inv.bundle)
 	if err != nil {
@@ -49,6 +46,9 @@ func (c container) createClone(inv invocation, req Request) (err error) {
 		}
 		t.done("container layer")
 	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go expectCgroupMove(ctx)
 	if err := b.resolveSources(); err != nil {
 		return err
 	}

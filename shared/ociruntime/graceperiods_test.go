@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -29,19 +30,40 @@ func TestExpectCgroupMove(t *testing.T) {
 	expectCgroupMove(ctx) // ends
 }
 
-func TestExpectBreakpoint(t *testing.T) {
-	events := func() (n int) {
-		fds, err := os.ReadDir("/proc/self/fd")
-		require.NoError(t, err)
-		for _, fd := range fds {
-			if target, err := os.Readlink("/proc/self/fd/" + fd.Name()); err == nil && target == "anon_inode:[perf_event]" {
-				n++
-			}
-		}
-		return n
-	}
-	done := expectBreakpoint()
-	require.Equal(t, 1, events())
+// writes counts what is written.
+type writes int
+
+func (w *writes) WriteString(s string) (int, error) {
+	*w++
+	return len(s), nil
+}
+
+func TestMovesAheadAreBounded(t *testing.T) {
+	var n writes
+	moveAhead(t.Context(), &n) // returns, though nothing comes that it waits for
+	require.EqualValues(t, mostMoves, n)
+}
+
+func TestExpectBreakpoints(t *testing.T) {
+	events := perfEvents(t)
+	ctx, done := context.WithCancel(t.Context())
+	go expectBreakpointsFor(ctx, time.Hour)
+	require.Eventually(t, func() bool { return perfEvents(t) == events+1 }, 10*time.Second, time.Millisecond)
 	done()
-	require.Zero(t, events())
+	require.Eventually(t, func() bool { return perfEvents(t) == events }, 10*time.Second, time.Millisecond)
+	expectBreakpointsFor(t.Context(), time.Millisecond) // returns, though nothing comes that it waits for
+	require.Equal(t, events, perfEvents(t))
+}
+
+// perfEvents is how many perf events this process has open.
+func perfEvents(t *testing.T) (n int) {
+	t.Helper()
+	fds, err := os.ReadDir("/proc/self/fd")
+	require.NoError(t, err)
+	for _, fd := range fds {
+		if target, err := os.Readlink("/proc/self/fd/" + fd.Name()); err == nil && target == "anon_inode:[perf_event]" {
+			n++
+		}
+	}
+	return n
 }

@@ -39,14 +39,16 @@ func (c container) supervise(inv invocation, ready *os.File) error {
 	s := &supervision{
 		container: c, request: req, timeline: newTimeline(), timeout: req.Timeout, calls: make(chan call),
 		forked: make(chan int, 1), restored: make(chan struct{}), released: make(chan struct{}), failed: make(chan struct{}), runcExited: make(chan struct{}),
+		answered: make(chan struct{}), breakpointsSet: func() {},
 	}
 	if s.timeout == 0 {
 		s.timeout = DefaultTimeout
 	}
 	defer s.close()
-	expected := make(chan func(), 1)
-	go func() { expected <- expectBreakpoint() }()
-	defer func() { (<-expected)() }()
+	breakpoints, expected := context.WithCancel(context.Background())
+	defer expected()
+	s.breakpointsSet = expected
+	go expectBreakpoints(breakpoints)
 	if err := s.begin(inv, ready); err != nil {
 		return err
 	}
@@ -83,6 +85,9 @@ type supervision struct {
 	pid      int           // of the clone's first task
 	task     int           // its pidfd; 0 before there is one
 	refusal  *refusal      // of connections; nil if there is none. Set before forked gets the pid
+
+	breakpointsSet context.CancelFunc // ends the wait for CRIU's breakpoints, see expectBreakpoints
+	answered       chan struct{}      // closed when nobody takes calls any more
 
 	pages *pageServer // of a lazy restore
 }
@@ -143,7 +148,8 @@ func (k call) reply(err error) {
 	k.conn.Close()
 }
 
-// take reads what a caller says. Who connects is root's, writes at once and needs no deadline.
+// take reads what a caller says. Callers are root's, write at once and need no deadline. One that comes when start has been
+// answered gets none, as if it had come when the socket was gone: runc knows the clone by then.
 func (s *supervision) take(conn *net.UnixConn) {
 	k := call{conn: conn}
 	var err error
@@ -155,7 +161,11 @@ func (s *supervision) take(conn *net.UnixConn) {
 		s.mediate(k)
 		return
 	}
-	s.calls <- k
+	select {
+	case s.calls <- k:
+	case <-s.answered:
+		conn.Close()
+	}
 }
 
 func (s *supervision) startRestore(inv invocation) error {
@@ -230,6 +240,8 @@ func (s *supervision) awaitFork(ctx context.Context) error {
 // awaitStart goes on with the restore as far as it may, until start or kill decides, and returns nil when the clone runs.
 // There is no deadline before that: a created container may wait as long as the engine likes.
 func (s *supervision) awaitStart() error {
+	defer close(s.answered)
+	defer s.breakpointsSet()
 	defer s.listener.Close()
 	for {
 		select {
@@ -270,6 +282,7 @@ func (s *supervision) awaitStart() error {
 
 func (s *supervision) noteRestored() {
 	s.timeline.done("restore")
+	s.breakpointsSet()
 	s.restored = nil
 }
 

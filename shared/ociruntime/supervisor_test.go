@@ -266,3 +266,23 @@ func TestCreatedCloneWhoseRuncIsKilled(t *testing.T) {
 	require.NoError(t, <-r.done)
 	require.ErrorContains(t, r.startClone(), "runc restore: signal: killed", "start tells why")
 }
+
+// A signal that comes when start has just been answered is runc's to deliver. It must not wait for the page server, which may
+// have minutes to go.
+func TestCallAfterStartIsNotHeldUp(t *testing.T) {
+	s := &supervision{container: newContainer(t), calls: make(chan call), answered: make(chan struct{})}
+	require.NoError(t, s.listen())
+	defer s.listener.Close()
+	aborted := make(chan bool, 1)
+	go func() {
+		is, err := s.abort()
+		aborted <- is && err == nil
+	}()
+	close(s.answered) // before the call or after it: nobody takes it
+	select {
+	case is := <-aborted:
+		require.False(t, is, "there is nothing to abort any more")
+	case <-time.After(30 * time.Second):
+		require.Fail(t, "the signal waits")
+	}
+}
