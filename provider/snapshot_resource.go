@@ -72,6 +72,9 @@ func (r *snapshotResource) Create(ctx context.Context, req resource.CreateReques
 		resp.Diagnostics.Append(buildError(err))
 		return
 	}
+	for _, w := range result.Warnings {
+		resp.Diagnostics.AddWarning("Snapshot Built With a Warning", w)
+	}
 	resp.Diagnostics.Append(plan.setPublished(ctx, result.Ref, result.Manifest.Digest, result.Config)...)
 	resp.Diagnostics.Append(resp.State.Set(ctx, &plan)...)
 }

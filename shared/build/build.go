@@ -100,4 +100,7 @@ type Result struct {
 	Config   snapshot.Config
 	// Existed is true when the store had this snapshot already and nothing was built.
 	Existed bool
+	// Warnings are what the user is to know of a build that succeeded, one sentence each: what clones will lack, and what
+	// could not be cleaned up.
+	Warnings []string
 }

@@ -16,22 +16,21 @@ import (
 	"github.com/criu-docker/criu-docker/shared/store"
 )
 
-// cleanupTimeout bounds the removal of a donor, which goes on when the build's own context has ended.
+// cleanupTimeout bounds the removal of a donor, which goes on when the build's own context has ended, and the sweep before a
+// build: an engine that hangs over the container of one build must not keep the others waiting.
 const cleanupTimeout = 30 * time.Second
 
 // Snapshot builds one snapshot and publishes it. The donor is gone when it returns, whatever happened; after a SIGKILL
 // the next build removes it. Errors: ErrImageMoved, ErrNotReady, *criu.Failure, and those of the engine and the store.
-func Snapshot(ctx context.Context, eng *engine.Engine, opts Options) (_ *Result, err error) {
+func Snapshot(ctx context.Context, eng *engine.Engine, opts Options) (result *Result, err error) {
 	if err := opts.validate(); err != nil {
 		return nil, err
 	}
-	p := progress{opts.OnEvent, nil}
+	p := progress{onEvent: opts.OnEvent}
 	if opts.Dir == "" {
 		opts.Dir = DefaultDir
 	}
-	if err := Sweep(ctx, eng, opts.Dir); err != nil {
-		return nil, err
-	}
+	p.sweep(ctx, eng, opts.Dir)
 	work, err := newWorkDir(opts.Dir)
 	if err != nil {
 		return nil, err
@@ -39,7 +38,16 @@ func Snapshot(ctx context.Context, eng *engine.Engine, opts Options) (_ *Result,
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 		defer cancel()
-		err = errors.Join(err, work.remove(ctx, eng))
+		cleanup := work.remove(ctx, eng)
+		switch {
+		case err != nil:
+			err = errors.Join(err, cleanup)
+		case cleanup != nil: // the snapshot is published, and whoever asked for it must get to know it
+			p.warn("the donor could not be removed, the next build will try again: %v", cleanup)
+		}
+		if result != nil {
+			result.Warnings = p.warnings
+		}
 	}()
 	spec, err := donorSpec(opts, work.dir)
 	if err != nil {
@@ -222,8 +230,23 @@ func (o Options) validateImage() error {
 
 // progress turns steps into events and timings.
 type progress struct {
-	onEvent func(Event)
-	timings []snapshot.Timing
+	onEvent  func(Event)
+	timings  []snapshot.Timing
+	warnings []string
+}
+
+// warn notes what the user is to know although the build goes on.
+func (p *progress) warn(format string, args ...any) {
+	p.warnings = append(p.warnings, fmt.Sprintf(format, args...))
+}
+
+// sweep removes what killed builds left. What it can't remove in time is no reason not to build.
+func (p *progress) sweep(ctx context.Context, eng *engine.Engine, dir string) {
+	ctx, cancel := context.WithTimeoutCause(ctx, cleanupTimeout, fmt.Errorf("not done within %s", cleanupTimeout))
+	defer cancel()
+	if err := Sweep(ctx, eng, dir); err != nil {
+		p.warn("what earlier builds left could not be swept: %v", err)
+	}
 }
 
 // begin reports the beginning of a step; the returned function reports its end.

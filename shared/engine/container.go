@@ -51,15 +51,6 @@ func (e *Engine) Start(ctx context.Context, id string) error {
 	return nil
 }
 
-// Remove ends and removes a container with its anonymous volumes. One that is gone already is no error.
-func (e *Engine) Remove(ctx context.Context, id string) error {
-	err := e.Client.ContainerRemove(ctx, id, container.RemoveOptions{Force: true, RemoveVolumes: true})
-	if err != nil && !IsNotFound(err) {
-		return fmt.Errorf("remove container %.12s: %w", id, err)
-	}
-	return nil
-}
-
 // How often the engine is asked to freeze a container that could not be stopped, and the growing pause between.
 const (
 	freezeAttempts = 8

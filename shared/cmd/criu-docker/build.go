@@ -49,7 +49,7 @@ it exits 0), log:REGEX (until a line of output matches).
 
 Standard output gets the ref alone. With --json it gets {"event": "begin" or "end", "step", "message", "bytes",
 "seconds"} for every step, and at last {"event": "built" or "existed", "ref", "digest", "memory_bytes",
-"packed_bytes", "seconds"}.`,
+"packed_bytes", "seconds", "warnings"}.`,
 		Example: `  criu-docker build redmine:5 --ready http://:3000/login --warmup "GET /projects"
   criu-docker build web:1.4 --ready log:Listening -e RAILS_ENV=production --store gs://snapshots/web -- puma -p 3000`,
 		Args: usage(imageAndCommand),
@@ -117,6 +117,9 @@ func (a *app) build(ctx context.Context, f buildFlags, image string, command []s
 	}
 	if a.json {
 		return a.printJSON(newBuildResult(result))
+	}
+	for _, w := range result.Warnings {
+		fmt.Fprintln(a.stderr, "warning:", w)
 	}
 	if result.Existed {
 		fmt.Fprintln(a.stderr, "the store has this snapshot already (--force builds it anew)")
@@ -206,12 +209,15 @@ type buildResult struct {
 	Memory  int64   `json:"memory_bytes"`
 	Packed  int64   `json:"packed_bytes"`
 	Seconds float64 `json:"seconds"` // of all steps
+
+	Warnings []string `json:"warnings,omitempty"` // one sentence each
 }
 
 func newBuildResult(r *build.Result) buildResult {
 	out := buildResult{
 		Event: "built", Ref: r.Ref.String(), Digest: r.Manifest.Digest.String(),
 		Memory: r.Config.Sizes.Memory, Packed: r.Config.Sizes.Packed,
+		Warnings: r.Warnings,
 	}
 	if r.Existed {
 		out.Event = "existed"
