@@ -49,6 +49,9 @@ func (d *donor) profile(ctx context.Context, spec engine.Spec, src snapshot.Sour
 	if err != nil {
 		return nil, err
 	}
+	if err := runDir.Attend(id, ociruntime.Attendance{}); err != nil {
+		return nil, err
+	}
 	if err := d.eng.Start(ctx, id); err != nil {
 		if report, rerr := runDir.ReadReport(id); rerr == nil && report.Failure != nil {
 			return nil, report.Failure

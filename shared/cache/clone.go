@@ -31,6 +31,9 @@ var containerID = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$`)
 type Clone struct {
 	CheckpointDir string // hard links to the entry's files; the hostname is the clone's own
 	RootfsDelta   string // "" if the donor changed nothing
+	// Filling is the file that tells how far the snapshot is, with ociruntime.FillingWhole or the id of a boot at its beginning; "" if it
+	// is whole already. It stays true when the entry is gone.
+	Filling string
 }
 
 // Clone makes the directory for a container; it stays until RemoveClone, and keeps the snapshot in the cache. An older
@@ -79,9 +82,12 @@ func (c *Cache) clone(e *Entry, id, hostname string) (Clone, error) {
 	}
 	tmp, dir := c.path(tmpDir, cloneLockPrefix+id), c.path(clonesDir, id)
 	clone := Clone{CheckpointDir: filepath.Join(dir, snapshot.CheckpointName)}
-	delta, err := buildClone(tmp, e, hostname)
+	delta, filling, err := buildClone(tmp, e, hostname)
 	if delta {
 		clone.RootfsDelta = filepath.Join(dir, snapshot.RootfsName)
+	}
+	if filling {
+		clone.Filling = filepath.Join(dir, stateFile)
 	}
 	if err == nil {
 		err = os.Rename(tmp, dir)
@@ -92,33 +98,44 @@ func (c *Cache) clone(e *Entry, id, hostname string) (Clone, error) {
 	return clone, lock.Remove()
 }
 
-// buildClone fills dir, and tells whether the snapshot has a container-layer delta. Nothing is synced: a container does not
-// outlive its host, and neither does its clone.
-func buildClone(dir string, e *Entry, hostname string) (delta bool, err error) {
+// buildClone fills dir, and tells whether the snapshot has a container-layer delta, and whether it is still being filled. Nothing is
+// synced, so that nobody waits for it: where the machine goes down before it is on disk, CRIU finds no checkpoint.
+func buildClone(dir string, e *Entry, hostname string) (delta, filling bool, err error) {
 	from, to := filepath.Join(e.Dir, snapshot.CheckpointName), filepath.Join(dir, snapshot.CheckpointName)
 	if err := os.MkdirAll(to, 0o700); err != nil {
-		return false, err
+		return false, false, err
 	}
 	files, err := os.ReadDir(from)
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	for _, f := range files {
 		if err := os.Link(filepath.Join(from, f.Name()), filepath.Join(to, f.Name())); err != nil {
-			return false, err
+			return false, false, err
 		}
 	}
 	if hostname != "" && e.Config.Run.Security.UTSMode != "host" {
 		if err := criu.SetHostname(to, hostname); err != nil {
-			return false, err
+			return false, false, err
 		}
 	}
-	err = os.Link(filepath.Join(e.Dir, snapshot.RootfsName), filepath.Join(dir, snapshot.RootfsName))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return false, err
+	if delta, err = linkIfThere(filepath.Join(e.Dir, snapshot.RootfsName), filepath.Join(dir, snapshot.RootfsName)); err != nil {
+		return false, false, err
 	}
-	delta = err == nil
-	return delta, os.WriteFile(filepath.Join(dir, originFile), []byte(e.Manifest.Digest), 0o600)
+	if e.Filling != nil {
+		if filling, err = linkIfThere(filepath.Join(e.Dir, stateFile), filepath.Join(dir, stateFile)); err != nil {
+			return false, false, err
+		}
+	}
+	return delta, filling, os.WriteFile(filepath.Join(dir, originFile), []byte(e.Manifest.Digest), 0o600)
+}
+
+func linkIfThere(from, to string) (bool, error) {
+	err := os.Link(from, to)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // discardClone removes a container's directory, and what a killed process has left of it; the caller holds its lock.

@@ -46,11 +46,12 @@ type place struct {
 	frame          int
 }
 
-// stateFile marks an entry that is not whole: the id of the boot in which it was begun (what was not made durable before
+// stateFile marks an entry that is not whole, and stays in the directories of its clones (see ociruntime.FillingWhole): the id of the boot in which it was begun (what was not made durable before
 // the next one is worth nothing), padded to stateHeader bytes, and then a word for each frame, 1 if it is present.
 const (
 	stateFile   = "filling"
 	stateHeader = 64
+	wholeState  = "whole" // in place of the id when everything is there
 )
 
 // How many frames are fetched at a time: those that the app needs first, and the others.
@@ -271,6 +272,13 @@ func (f *Filling) finish() error {
 		return err
 	}
 	if err := markWhole(f.dir); err != nil {
+		return err
+	}
+	// The clones have links to it, and know by it that they can be restored again after a reboot.
+	if _, err := f.file.WriteAt([]byte(wholeState), 0); err != nil {
+		return err
+	}
+	if err := f.file.Sync(); err != nil {
 		return err
 	}
 	if err := os.Remove(filepath.Join(f.dir, stateFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {

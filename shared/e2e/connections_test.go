@@ -80,6 +80,7 @@ func TestDonorKeepsItsConnection(t *testing.T) {
 		require.NoError(t, ociruntime.RunDir(ociruntime.DefaultRunDir).WriteRequest(id, ociruntime.Request{
 			Kind: kind, Engine: l.eng.Client.DaemonHost(), CheckpointDir: checkpointDir, Options: criu.DefaultOptions(),
 		}))
+		require.NoError(t, runDir.Attend(id, ociruntime.Attendance{}))
 		require.NoError(t, l.eng.Start(l.ctx, id))
 		return id
 	}

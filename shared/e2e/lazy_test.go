@@ -126,7 +126,14 @@ func (f *faults) heal() {
 
 func (l *lab) lazily(spec engine.Spec) *restore.Result {
 	l.Helper()
-	r, err := restore.Run(l.ctx, l.eng, restore.Options{Spec: spec, Policy: restore.PolicyAlways, Store: l.store, Cache: l.cache, Memory: restore.MemoryLazy})
+	r := l.lazilyBy(restore.PolicyAlways, spec)
+	require.Equal(l, restore.Hot, r.Start)
+	return r
+}
+
+func (l *lab) lazilyBy(policy restore.Policy, spec engine.Spec) *restore.Result {
+	l.Helper()
+	r, err := restore.Run(l.ctx, l.eng, restore.Options{Spec: spec, Policy: policy, Store: l.store, Cache: l.cache, Memory: restore.MemoryLazy})
 	require.NoError(l, err)
 	return r
 }
@@ -229,14 +236,25 @@ func TestDownloadThatBreaksOff(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t)
-			r, faults := l.heldUp(l.ballast())
+			faults := throughFaults(l)
+			faults.blob = l.unneeded(l.build(l.ballast(), ballastReady))
+			r := l.lazilyBy(restore.PolicyIfPresent, l.ballast())
 			require.Contains(t, l.mustGet("http://"+l.ip(r.ContainerID)+"/"), "what was filled in")
 			faults.open(test.spoil)
 			l.eventually(func() bool { return !l.state(r.ContainerID).Running }, "the clone is killed")
 			lost := l.report(r.ContainerID).Lost
 			require.Contains(t, lost, faults.blob)
 			require.Contains(t, lost, test.reason)
-			require.NoError(t, restore.Remove(l.ctx, l.eng, l.cache, r.ContainerID))
+
+			// Neither the engine, which starts it again, nor the next start goes the same way.
+			require.NoError(t, l.eng.Start(l.ctx, r.ContainerID))
+			require.Equal(t, "the last time "+lost, l.report(r.ContainerID).Cold)
+			require.Contains(t, l.mustGet("http://"+l.ip(r.ContainerID)+"/all"), "what was filled in")
+			next := l.lazilyBy(restore.PolicyIfPresent, l.ballast())
+			require.Equal(t, restore.Cold, next.Start)
+			require.Contains(t, next.Reason, test.reason)
+			l.removeContainer(next)
+			l.removeContainer(r)
 
 			// What had come is good, and the next clone gets the rest.
 			faults.heal()

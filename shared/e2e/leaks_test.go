@@ -96,7 +96,7 @@ func (l *lab) leftovers(ids []string) (left []string) {
 	}
 	left = append(left, processes(mentions)...)
 	for _, dir := range []string{
-		"/sys/fs/cgroup", ociruntime.DefaultRunDir, "/run/docker", "/var/lib/docker/containers", l.dir,
+		"/sys/fs/cgroup", ociruntime.DefaultRunDir, ociruntime.DefaultRequestDir, "/run/docker", "/var/lib/docker/containers", l.dir,
 	} {
 		_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 			switch {

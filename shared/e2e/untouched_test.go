@@ -32,8 +32,10 @@ func TestContainerWithoutARequestIsUntouched(t *testing.T) {
 	require.Equal(t, l.bundle(runcs), l.bundle(ours))
 	const view = `grep -E '^(Cap|Seccomp|NoNewPrivs|NSpid)' /proc/1/status; cut -d' ' -f5- /proc/1/mountinfo | cut -d- -f1 | sort; env; id; hostname; ls /proc/1/fd /sys/class/net`
 	require.Equal(t, l.hideIDs(runcs, l.sh(runcs, view)), l.hideIDs(ours, l.sh(ours, view)))
-	for _, dir := range []string{"containers", "netns", "requests"} {
-		made, err := filepath.Glob(filepath.Join(ociruntime.DefaultRunDir, dir, ours+"*"))
+	for _, dir := range []string{
+		filepath.Join(ociruntime.DefaultRunDir, "containers"), filepath.Join(ociruntime.DefaultRunDir, "netns"), ociruntime.DefaultRequestDir,
+	} {
+		made, err := filepath.Glob(filepath.Join(dir, ours+"*"))
 		require.NoError(t, err)
 		require.Empty(t, made)
 	}

@@ -20,12 +20,26 @@ import (
 // start, when it opens the app's files in the clone's own /dev/pts.
 var errTerminal = errors.New("a container with a terminal can't be restored: run it without one")
 
-// createClone prepares the bundle, starts the supervisor, and returns when the clone's first task exists: for the
-// engine that is a created container.
-func (c container) createClone(inv invocation, req Request) (err error) {
+// createClone returns when the clone's first task exists: for the engine that is a created container.
+func (c container) createClone(inv invocation, req Request) error {
 	if inv.consoleSocket != "" {
 		return errTerminal
 	}
+	attendance, attended, err := c.attendance()
+	if err != nil {
+		return err
+	}
+	if !attended {
+		return c.createAgain(inv, req)
+	}
+	if err := c.restore(inv, req, attendance.order(req)); err != nil {
+		return errors.Join(err, c.removeNetns())
+	}
+	return nil
+}
+
+// restore prepares the bundle, starts the supervisor, and returns when the clone's first task exists.
+func (c container) restore(inv invocation, req Request, o order) error {
 	t := newTimeline()
 	b, err := loadBundle(inv.bundle)
 	if err != nil {
@@ -35,11 +49,6 @@ func (c container) createClone(inv invocation, req Request) (err error) {
 		return err
 	}
 	t.done("create")
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, c.removeNetns())
-		}
-	}()
 	if req.RootfsDelta != "" {
 		if err := applyDelta(b.rootfs(), req.RootfsDelta); err != nil {
 			return err
@@ -74,7 +83,7 @@ func (c container) createClone(inv invocation, req Request) (err error) {
 	if err := c.writeReport(Report{Steps: t.steps}); err != nil {
 		return err
 	}
-	pid, err := c.startSupervisor(self, inv)
+	pid, err := c.startSupervisor(self, inv, o)
 	if err != nil {
 		return err
 	}
@@ -105,14 +114,20 @@ type readyMessage struct {
 const readyFd = 3
 
 // startSupervisor starts the process that sees the restore through, and waits for the pid of the clone's first task.
-func (c container) startSupervisor(self string, inv invocation) (pid int, err error) {
+func (c container) startSupervisor(self string, inv invocation, o order) (pid int, err error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return 0, err
 	}
 	defer r.Close()
 	args := append([]string{Name}, inv.global...)
-	args = append(args, "supervise", "--bundle", inv.bundle)
+	args = append(args, "supervise", "--bundle", inv.bundle, "--timeout", o.timeout.String())
+	if o.networkFirst {
+		args = append(args, "--network-first")
+	}
+	if o.lazy {
+		args = append(args, "--lazy")
+	}
 	if inv.noPivot {
 		args = append(args, "--no-pivot")
 	}

@@ -25,6 +25,8 @@ type invocation struct {
 	// flags of create
 	bundle, pidFile, consoleSocket string
 	noPivot                        bool
+	// further flags of supervise: its order
+	order order
 	// flag of checkpoint
 	leaveRunning bool
 	// flag of delete
@@ -81,6 +83,9 @@ func parse(args []string) (invocation, error) {
 	case "supervise":
 		flags.StringVar(&inv.bundle, "bundle", "", "")
 		flags.BoolVar(&inv.noPivot, "no-pivot", false, "")
+		flags.DurationVar(&inv.order.timeout, "timeout", 0, "")
+		flags.BoolVar(&inv.order.networkFirst, "network-first", false, "")
+		flags.BoolVar(&inv.order.lazy, "lazy", false, "")
 	default:
 		return inv, errNotOurs
 	}

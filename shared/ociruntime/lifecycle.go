@@ -8,13 +8,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// startClone releases the clone and returns when it runs.
-func (c container) startClone() error {
+// startClone releases the clone and returns when it runs. One that was to boot cold is left to runc.
+func (c container) startClone(inv invocation) error {
 	err := c.ask(message{Command: "start"})
 	if !errors.Is(err, errNoSupervisor) && !errors.Is(err, errSupervisorDied) {
 		return err
 	}
 	switch report, rerr := c.run.ReadReport(c.id); {
+	case rerr == nil && report.Cold != "":
+		return execRunc(inv.args)
 	case rerr == nil && report.Failure != nil:
 		return report.Failure
 	case rerr == nil && report.Error != "":

@@ -138,7 +138,7 @@ func (m *mediator) run() {
 // holdAt decides how far the restore goes before the engine has wired the network: to the end, if nothing in it needs the
 // network and connections can be refused meanwhile.
 func (m *mediator) holdAt() string {
-	if m.request.NetworkFirst {
+	if m.order.networkFirst {
 		return filesNext
 	}
 	var err error
@@ -170,7 +170,7 @@ func (m *mediator) amend(b []byte) ([]byte, error) {
 		fd := int32(f.Fd())
 		*dir.fd = &fd
 	}
-	req.Opts.LazyPages = &m.request.Lazy
+	req.Opts.LazyPages = &m.order.lazy
 	return req.MarshalVT()
 }
 

@@ -213,6 +213,9 @@ func (s *supervision) kill(reason error) {
 		r.Lost = fmt.Sprintf("the clone was killed before all of its memory was there: %v", reason)
 		_ = s.writeReport(r) // nobody else could be told
 	}
+	if s.request.Snapshot != "" {
+		_ = s.run.noteLoss(s.request.Snapshot, reason.Error()) // the next start may be lost like this one, and that is all
+	}
 	// In a process namespace of its own, all of the clone ends with the first task.
 	_ = s.killCgroup()
 	_ = unix.PidfdSendSignal(s.task, unix.SIGKILL, nil, 0)

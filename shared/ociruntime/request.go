@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,11 +16,17 @@ import (
 	"github.com/criu-docker/criu-docker/shared/criu"
 )
 
-// DefaultRunDir is where requests and the state of containers under way live; it is gone after a reboot, as they are.
+// DefaultRunDir is where the state of containers under way lives; it is gone after a reboot, as they are.
 const DefaultRunDir = "/run/criu-docker"
+
+// DefaultRequestDir is where the requests of DefaultRunDir live. They last as long as their containers do, over reboots too.
+const DefaultRequestDir = "/var/lib/criu-docker/requests"
 
 // DefaultTimeout bounds one restore, from the release of the clone to its first instruction.
 const DefaultTimeout = 60 * time.Second
+
+// ErrUnreadable is returned for a request that is damaged.
+var ErrUnreadable = errors.New("it can't be read")
 
 // Kind says what is asked of the runtime for a container.
 type Kind string
@@ -32,8 +39,8 @@ const (
 	KindClone Kind = "clone"
 )
 
-// Request tells the runtime what to do with one container. Whoever creates the container writes it between the
-// container's creation and its start; it stays while the container exists, so that a restart is hot too.
+// Request tells the runtime what to do with one container. It is written between the container's creation and its start, and
+// stays as it is while the container exists, so that a restart is hot too.
 type Request struct {
 	Kind Kind `json:"kind"`
 	// Engine is the address of the engine that the container belongs to.
@@ -53,6 +60,12 @@ type Request struct {
 	// NetworkFirst gives the clone its files, sockets and memory only when the engine has wired the network. Otherwise the
 	// two go on at the same time, which is faster; connections are refused meanwhile.
 	NetworkFirst bool `json:"network_first,omitempty"`
+	// ColdBoot lets the container boot cold where it can't be restored again.
+	ColdBoot bool `json:"cold_boot,omitempty"`
+	// Snapshot is the digest of the manifest that a clone was made of.
+	Snapshot string `json:"snapshot,omitempty"`
+	// Host is the host that the snapshot was made on. After a reboot, this one may not be fit for it any more.
+	Host criu.Host `json:"host,omitzero"`
 	// Options are those of the snapshot.
 	Options criu.Options `json:"options"`
 	// Timeout bounds one restore; 0 means DefaultTimeout.
@@ -63,6 +76,8 @@ type Request struct {
 type Source struct {
 	Cache    string `json:"cache"`    // directory
 	Manifest string `json:"manifest"` // digest
+	// State is a file that tells how far the page images of the clone are, see FillingWhole; "" if they were whole when it was made.
+	State string `json:"state,omitempty"`
 	// Store is the address of the store that has what the cache does not have yet.
 	Store string `json:"store"`
 	// Env are the variables of whoever made the request that decide how the store is reached: a runtime has its engine's.
@@ -81,6 +96,10 @@ type Report struct {
 	Error string `json:"error,omitempty"`
 	// Lost is why a running clone was killed before all of its memory was there; "" if it was not.
 	Lost string `json:"lost,omitempty"`
+	// Cold is why the container was booted cold when it was started again; "" if it was restored.
+	Cold string `json:"cold,omitempty"`
+	// Engine is the address of the engine of a container that was booted cold.
+	Engine string `json:"engine,omitempty"`
 }
 
 // Step is a timed part of a start.
@@ -93,37 +112,48 @@ type Step struct {
 // RunDir is the directory through which requests reach the runtime and reports come back; normally DefaultRunDir.
 type RunDir string
 
-// WriteRequest tells the runtime what to do with a container at its next start.
+// WriteRequest tells the runtime what to do with a container at its starts. It does not wait for the disk: a request that did
+// not get there before the machine went down is one that is gone, and the container's annotations tell what that means.
 func (d RunDir) WriteRequest(containerID string, r Request) error {
-	if err := os.MkdirAll(filepath.Join(string(d), "requests"), 0o700); err != nil {
+	if err := os.MkdirAll(d.requestDir(), 0o700); err != nil {
 		return fmt.Errorf("request for container %.12s: %w", containerID, err)
 	}
-	if err := writeJSON(d.requestFile(containerID), r); err != nil {
+	b, err := json.Marshal(r)
+	if err == nil {
+		err = os.WriteFile(d.requestFile(containerID)+unfinished, b, 0o600)
+	}
+	if err == nil {
+		err = os.Rename(d.requestFile(containerID)+unfinished, d.requestFile(containerID))
+	}
+	if err != nil {
 		return fmt.Errorf("request for container %.12s: %w", containerID, err)
 	}
 	return nil
 }
 
-// ReadRequest returns a container's request; fs.ErrNotExist if it has none.
+// unfinished is the suffix of a request that is being written.
+const unfinished = ".tmp"
+
+// ReadRequest returns a container's request; fs.ErrNotExist if it has none, and ErrUnreadable for what is none.
 func (d RunDir) ReadRequest(containerID string) (Request, error) {
 	var r Request
 	err := readJSON(d.requestFile(containerID), &r)
 	return r, err
 }
 
-// Requests returns the ids of the containers that have a request.
+// Requests returns the ids of the containers that have a request, or a part of one.
 func (d RunDir) Requests() ([]string, error) {
-	entries, err := os.ReadDir(filepath.Join(string(d), "requests"))
+	entries, err := os.ReadDir(d.requestDir())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	var ids []string
 	for _, e := range entries {
-		if id, ok := strings.CutSuffix(e.Name(), ".json"); ok {
+		if id, ok := strings.CutSuffix(strings.TrimSuffix(e.Name(), unfinished), ".json"); ok {
 			ids = append(ids, id)
 		}
 	}
-	return ids, nil
+	return slices.Compact(ids), nil
 }
 
 // ReadReport returns what the runtime did for a container; an empty report if it did nothing yet.
@@ -136,6 +166,22 @@ func (d RunDir) ReadReport(containerID string) (Report, error) {
 	return r, err
 }
 
+// BootedCold returns the ids of the containers of an engine that were clones once and were booted cold, since there was no
+// request any more.
+func (d RunDir) BootedCold(engine string) ([]string, error) {
+	entries, err := os.ReadDir(filepath.Join(string(d), "containers"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	var ids []string
+	for _, e := range entries {
+		if r, err := d.ReadReport(e.Name()); err == nil && r.Engine == engine {
+			ids = append(ids, e.Name())
+		}
+	}
+	return ids, nil
+}
+
 // Forget removes a container's request, report and logs. The container must be gone, or it becomes an ordinary one. The
 // request goes last: whoever is killed over it finds the container again.
 func (d RunDir) Forget(containerID string) error {
@@ -143,15 +189,23 @@ func (d RunDir) Forget(containerID string) error {
 	if err := errors.Join(c.removeNetns(), c.removeState()); err != nil {
 		return fmt.Errorf("forget container %.12s: %w", containerID, err)
 	}
-	if err := os.Remove(d.requestFile(containerID)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("forget container %.12s: %w", containerID, err)
+	for _, file := range []string{d.attendanceFile(containerID), d.requestFile(containerID) + unfinished, d.requestFile(containerID)} {
+		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("forget container %.12s: %w", containerID, err)
+		}
 	}
 	return nil
 }
 
-func (d RunDir) requestFile(id string) string {
-	return filepath.Join(string(d), "requests", id+".json")
+// requestDir is inside of any other run directory than the default one, which only tests have.
+func (d RunDir) requestDir() string {
+	if d == DefaultRunDir {
+		return DefaultRequestDir
+	}
+	return filepath.Join(string(d), "requests")
 }
+
+func (d RunDir) requestFile(id string) string { return filepath.Join(d.requestDir(), id+".json") }
 
 func (d RunDir) stateDir(id string) string {
 	return filepath.Join(string(d), "containers", id)
@@ -171,7 +225,7 @@ func readJSON(file string, v any) error {
 		return err
 	}
 	if err := json.Unmarshal(b, v); err != nil {
-		return fmt.Errorf("%s: %w", file, err)
+		return fmt.Errorf("%s: %w: %w", file, ErrUnreadable, err)
 	}
 	return nil
 }

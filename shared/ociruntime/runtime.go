@@ -54,12 +54,15 @@ func Main(args []string) int {
 	case "supervise":
 		supervise(inv)
 	case "create", "start", "kill", "delete", "checkpoint":
-		req, found, rerr := c.request()
+		req, rerr := c.run.ReadRequest(c.id)
+		forgotten := errors.Is(rerr, fs.ErrNotExist) || errors.Is(rerr, ErrUnreadable)
 		switch {
+		case forgotten && inv.command == "create":
+			err = c.createForgotten(inv, rerr)
+		case forgotten:
+			return handOver(args[1:])
 		case rerr != nil:
 			err = rerr
-		case !found:
-			return handOver(args[1:])
 		default:
 			err = c.do(inv, req)
 			if err != nil && inv.command != "kill" && inv.command != "delete" {
@@ -84,7 +87,7 @@ func (c container) do(inv invocation, req Request) error {
 	case inv.command == "create" && req.Kind == KindClone:
 		return c.createClone(inv, req)
 	case inv.command == "start" && req.Kind == KindClone:
-		return c.startClone()
+		return c.startClone(inv)
 	case inv.command == "kill" && req.Kind == KindClone:
 		return c.kill(inv)
 	case inv.command == "delete":
@@ -114,14 +117,6 @@ const (
 )
 
 func (c container) path(name string) string { return filepath.Join(c.run.stateDir(c.id), name) }
-
-func (c container) request() (Request, bool, error) {
-	req, err := c.run.ReadRequest(c.id)
-	if errors.Is(err, fs.ErrNotExist) {
-		return req, false, nil
-	}
-	return req, err == nil, err
-}
 
 // handOver becomes runc; it returns only if that fails.
 func handOver(args []string) int {

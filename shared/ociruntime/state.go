@@ -45,6 +45,9 @@ func (c container) writeReport(r Report) error { return writeJSON(c.path(reportN
 
 // noteError keeps in the report what the engine is told. The engine has it anyway, so nothing is lost where that fails.
 func (c container) noteError(err error) {
+	if os.MkdirAll(c.run.stateDir(c.id), 0o700) != nil {
+		return
+	}
 	if r, rerr := c.run.ReadReport(c.id); rerr == nil {
 		r.Error = err.Error()
 		_ = c.writeReport(r)

@@ -26,15 +26,13 @@ func newContainer(t *testing.T) container {
 
 func TestRequestStaysUntilItIsForgotten(t *testing.T) {
 	c := newContainer(t)
-	_, found, err := c.request()
-	require.NoError(t, err)
-	require.False(t, found)
+	_, err := c.run.ReadRequest(c.id)
+	require.ErrorIs(t, err, os.ErrNotExist)
 
 	want := Request{Kind: KindClone, Engine: "unix:///run/docker.sock", CheckpointDir: "/images", Options: criu.DefaultOptions()}
 	require.NoError(t, c.run.WriteRequest(c.id, want))
-	got, found, err := c.request()
+	got, err := c.run.ReadRequest(c.id)
 	require.NoError(t, err)
-	require.True(t, found)
 	require.Equal(t, want, got)
 	ids, err := c.run.Requests()
 	require.NoError(t, err)
@@ -46,16 +44,16 @@ func TestRequestStaysUntilItIsForgotten(t *testing.T) {
 	require.NoError(t, c.run.Forget(c.id))
 	require.NoError(t, c.run.Forget(c.id), "twice is as good as once")
 	require.NoDirExists(t, c.run.stateDir(c.id))
-	_, found, err = c.request()
-	require.NoError(t, err)
-	require.False(t, found)
+	_, err = c.run.ReadRequest(c.id)
+	require.ErrorIs(t, err, os.ErrNotExist)
 }
 
 func TestRequestThatCannotBeReadIsAnError(t *testing.T) {
 	c := newContainer(t)
 	require.NoError(t, c.run.WriteRequest(c.id, Request{}))
 	require.NoError(t, os.WriteFile(c.run.requestFile(c.id), []byte("{"), 0o600))
-	_, _, err := c.request()
+	_, err := c.run.ReadRequest(c.id)
+	require.ErrorIs(t, err, ErrUnreadable)
 	require.ErrorContains(t, err, c.id+".json", "a damaged request must not let the container boot cold, unseen")
 }
 

@@ -37,7 +37,7 @@ func (c container) supervise(inv invocation, ready *os.File) error {
 		return err
 	}
 	s := &supervision{
-		container: c, request: req, timeline: newTimeline(), timeout: req.Timeout, calls: make(chan call),
+		container: c, request: req, order: inv.order, timeline: newTimeline(), timeout: inv.order.timeout, calls: make(chan call),
 		forked: make(chan int, 1), restored: make(chan struct{}), released: make(chan struct{}), failed: make(chan struct{}), runcExited: make(chan struct{}),
 		answered: make(chan struct{}), breakpointsSet: func() {},
 	}
@@ -53,7 +53,9 @@ func (c container) supervise(inv invocation, ready *os.File) error {
 		return err
 	}
 	if err := s.awaitStart(); err != nil {
-		s.noteError(err) // for start
+		if !errors.Is(err, errKilled) {
+			s.noteError(err) // for start
+		}
 		return nil
 	}
 	if s.pages != nil {
@@ -66,6 +68,7 @@ func (c container) supervise(inv invocation, ready *os.File) error {
 type supervision struct {
 	container
 	request  Request
+	order    order
 	timeline *timeline
 	timeout  time.Duration
 
@@ -179,7 +182,7 @@ func (s *supervision) startRestore(inv invocation) error {
 	if err := s.run.installShim(self); err != nil {
 		return err
 	}
-	if s.request.Lazy {
+	if s.order.lazy {
 		if s.pages, err = s.startPageServer(self); err != nil {
 			return err
 		}
@@ -262,7 +265,7 @@ func (s *supervision) awaitStart() error {
 				k.reply(err)
 				return err
 			case k.Command == "abort":
-				err := s.fail(errors.New("the clone was killed before it ran"))
+				err := s.fail(fmt.Errorf("%w before it ran", errKilled))
 				k.reply(nil)
 				return err
 			default:
@@ -305,7 +308,7 @@ func (s *supervision) release() error {
 				k.reply(errors.New("the clone is being restored"))
 				continue
 			}
-			err := s.fail(errors.New("the clone was killed while it was restored"))
+			err := s.fail(fmt.Errorf("%w while it was restored", errKilled))
 			k.reply(nil)
 			return err
 		case <-s.restored:
@@ -327,6 +330,9 @@ func (s *supervision) release() error {
 		}
 	}
 }
+
+// errKilled ends a restore that somebody has ended on purpose: it says nothing about the next one.
+var errKilled = errors.New("the clone was killed")
 
 // abortGrace is how long runc may take to undo a failed restore by itself.
 const abortGrace = 5 * time.Second

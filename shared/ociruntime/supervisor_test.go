@@ -25,14 +25,13 @@ type restoration struct {
 // supervised starts a supervisor. The script sees its work directory as $work.
 func supervised(t *testing.T, timeout time.Duration, script string) *restoration {
 	t.Helper()
-	return supervisedAs(t, Request{Timeout: timeout}, script)
+	return supervisedAs(t, order{timeout: timeout}, script)
 }
 
-func supervisedAs(t *testing.T, request Request, script string) *restoration {
+func supervisedAs(t *testing.T, o order, script string) *restoration {
 	t.Helper()
 	r := &restoration{container: newContainer(t), done: make(chan error, 1)}
-	request.Kind, request.CheckpointDir = KindClone, "/"
-	require.NoError(t, r.run.WriteRequest(r.id, request))
+	require.NoError(t, r.run.WriteRequest(r.id, Request{Kind: KindClone, CheckpointDir: "/"}))
 	require.NoError(t, r.writeReport(Report{}))
 	runc := filepath.Join(t.TempDir(), "runc")
 	require.NoError(t, os.WriteFile(runc, fmt.Appendf(nil, "#!/bin/sh\nwork=%s\n%s\n", r.path(workName), script), 0o700))
@@ -49,7 +48,7 @@ func supervisedAs(t *testing.T, request Request, script string) *restoration {
 	r.ready, w, err = os.Pipe()
 	require.NoError(t, err)
 	go func() {
-		r.done <- r.supervise(invocation{bundle: "/b"}, w)
+		r.done <- r.supervise(invocation{bundle: "/b", order: o}, w)
 		w.Close()
 	}()
 	return r
@@ -141,7 +140,7 @@ func TestStartReleasesTheClone(t *testing.T) {
 	require.ErrorContains(t, r.ask(message{Command: "dance"}), `unknown command "dance"`)
 
 	started := make(chan error, 1)
-	go func() { started <- r.startClone() }()
+	go func() { started <- r.startClone(invocation{}) }()
 	require.NoError(t, <-released)
 	require.NoError(t, os.WriteFile(filepath.Join(r.path(workName), "go"), nil, 0o600)) // memory is restored
 	require.NoError(t, <-started)
@@ -157,12 +156,12 @@ func TestStartReleasesTheClone(t *testing.T) {
 		}
 	}
 	require.Equal(t, []string{"supervisor", StepFork, "restore", "network", "resume"}, steps)
-	require.ErrorContains(t, r.startClone(), "not waiting to be started")
+	require.ErrorContains(t, r.startClone(invocation{}), "not waiting to be started")
 }
 
 func TestNetworkFirst(t *testing.T) {
 	t.Run("if asked for", func(t *testing.T) {
-		holdsBeforeFiles(t, supervisedAs(t, Request{Timeout: time.Minute, NetworkFirst: true}, untilReleased))
+		holdsBeforeFiles(t, supervisedAs(t, order{timeout: time.Minute, networkFirst: true}, untilReleased))
 	})
 	t.Run("if connections can't be refused", func(t *testing.T) {
 		r := supervised(t, time.Minute, untilReleased)
@@ -184,7 +183,7 @@ func holdsBeforeFiles(t *testing.T, r *restoration) {
 	default:
 	}
 	started := make(chan error, 1)
-	go func() { started <- r.startClone() }()
+	go func() { started <- r.startClone(invocation{}) }()
 	require.NoError(t, <-held)
 	require.NoError(t, <-c.notify(t, resumeNext, r.task.Process.Pid))
 	require.NoError(t, os.WriteFile(filepath.Join(r.path(workName), "go"), nil, 0o600))
@@ -210,7 +209,7 @@ func TestAbortEndsARestoreUnderWay(t *testing.T) {
 	released := r.restored(t)
 	require.NoError(t, json.NewDecoder(r.ready).Decode(&readyMessage{}))
 	started := make(chan error, 1)
-	go func() { started <- r.startClone() }()
+	go func() { started <- r.startClone(invocation{}) }()
 	require.NoError(t, <-released)
 	require.NoError(t, r.kill(invocation{}))
 	require.ErrorContains(t, <-started, "killed while it was restored")
@@ -229,7 +228,7 @@ echo "(00.1) Error (criu/files-reg.c:2221): File www/x has bad size 3 (expect 5)
 	released := r.restored(t)
 	require.NoError(t, json.NewDecoder(r.ready).Decode(&readyMessage{}))
 	started := make(chan error, 1)
-	go func() { started <- r.startClone() }()
+	go func() { started <- r.startClone(invocation{}) }()
 	require.NoError(t, <-released)
 	require.NoError(t, os.WriteFile(filepath.Join(r.path(workName), "go"), nil, 0o600))
 	require.ErrorContains(t, <-started, "File www/x has bad size 3")
@@ -252,7 +251,7 @@ echo "(00.1) Error (criu/files-reg.c:2221): File www/x has bad size 3 (expect 5)
 	require.NoError(t, json.NewDecoder(r.ready).Decode(&readyMessage{}))
 	require.NoError(t, os.WriteFile(filepath.Join(r.path(workName), "go"), nil, 0o600))
 	require.NoError(t, <-r.done)
-	require.ErrorContains(t, r.startClone(), "File www/x has bad size 3", "start tells why")
+	require.ErrorContains(t, r.startClone(invocation{}), "File www/x has bad size 3", "start tells why")
 }
 
 func TestCreatedCloneWhoseRuncIsKilled(t *testing.T) {
@@ -264,7 +263,7 @@ func TestCreatedCloneWhoseRuncIsKilled(t *testing.T) {
 	require.NoError(t, json.NewDecoder(r.ready).Decode(&readyMessage{}))
 	require.NoError(t, os.WriteFile(filepath.Join(r.path(workName), "go"), nil, 0o600))
 	require.NoError(t, <-r.done)
-	require.ErrorContains(t, r.startClone(), "runc restore: signal: killed", "start tells why")
+	require.ErrorContains(t, r.startClone(invocation{}), "runc restore: signal: killed", "start tells why")
 }
 
 // A signal that comes when start has just been answered is runc's to deliver. It must not wait for the page server, which may

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
@@ -24,8 +25,17 @@ import (
 // wrong with it any more.
 const lazyPays = 16 << 20
 
-// lazy decides how the clone's memory comes back.
-func (s *start) lazy(cfg snapshot.Config) (bool, error) {
+// lazy decides how the clone's memory comes back. Where the last clone of the snapshot was lost, this one runs once it has all of
+// it: what was missing is missed before that, and the policy decides.
+func (s *start) lazy(manifest digest.Digest, cfg snapshot.Config) (bool, error) {
+	loss, err := runDir.Loss(manifest)
+	if err != nil {
+		return false, err
+	}
+	if loss != "" {
+		s.begin("memory")("eager, since the last clone of this snapshot was lost: " + loss)
+		return false, nil
+	}
 	switch s.opts.Memory {
 	case MemoryEager:
 		return false, nil
@@ -60,7 +70,7 @@ func (s *start) fetchAndCreate(ctx context.Context) (f found, entry *cache.Entry
 	g.Go(func() (err error) {
 		end := s.begin("create")
 		done := s.opts.Timeline.Begin(timeline.Engine, createCall)
-		if id, err = s.eng.Create(ctx, s.opts.Spec, engine.RuntimeName); err != nil {
+		if id, err = s.eng.Create(ctx, s.marked(), engine.RuntimeName); err != nil {
 			return err
 		}
 		done("")
@@ -76,7 +86,7 @@ func (s *start) find(ctx context.Context) (f found, err error) {
 	if f.Entry, f.cfg, err = s.lookUp(ctx); err != nil {
 		return f, err
 	}
-	if f.lazy, err = s.lazy(f.cfg); err != nil {
+	if f.lazy, err = s.lazy(f.Manifest.Digest, f.cfg); err != nil {
 		return f, err
 	}
 	end(f.Name)
@@ -118,8 +128,9 @@ func (s *start) fetchAhead(ctx context.Context, entry *cache.Entry) (stop func()
 }
 
 // source is where the clone's page server finds the snapshot.
-func (s *start) source(manifest ocispec.Descriptor) *ociruntime.Source {
+func (s *start) source(manifest ocispec.Descriptor, clone cache.Clone) *ociruntime.Source {
 	return &ociruntime.Source{
+		State:    clone.Filling,
 		Cache:    s.opts.Cache.Dir(),
 		Manifest: manifest.Digest.String(),
 		Store:    store.Address(s.opts.Store),

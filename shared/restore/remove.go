@@ -34,13 +34,18 @@ func Sweep(ctx context.Context, eng *engine.Engine, c *cache.Cache) error {
 	if err != nil {
 		return fmt.Errorf("sweep: %w", err)
 	}
-	ids = append(ids, requests...)
+	booted, err := runDir.BootedCold(eng.Client.DaemonHost())
+	if err != nil {
+		return fmt.Errorf("sweep: %w", err)
+	}
+	ids = slices.Concat(ids, requests, booted)
 	slices.Sort(ids)
 	var errs []error
 	for _, id := range slices.Compact(ids) {
 		req, err := runDir.ReadRequest(id)
 		switch {
 		case errors.Is(err, fs.ErrNotExist): // whoever made the clone's directory was killed before the request was written
+		case errors.Is(err, ociruntime.ErrUnreadable): // of any use to nobody, as if it were not there
 		case err != nil:
 			errs = append(errs, err)
 			continue

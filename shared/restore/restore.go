@@ -62,7 +62,7 @@ type Options struct {
 
 // Event is one step of a start.
 type Event struct {
-	Step    string // "resolve", "fetch", "create", "restore", "cold boot"
+	Step    string // "resolve", "memory", "fetch", "create", "restore", "cold boot"
 	Message string
 	Start   time.Time
 	Elapsed time.Duration

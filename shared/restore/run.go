@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"sync"
 	"time"
@@ -129,13 +130,19 @@ func (s *start) restore(ctx context.Context) (_ *Result, err error) {
 		RootfsDelta:   clone.RootfsDelta,
 		Lazy:          found.lazy,
 		NetworkFirst:  networkFirst(found.cfg),
+		ColdBoot:      s.opts.Policy == PolicyIfPresent,
+		Snapshot:      found.Manifest.Digest.String(),
+		Host:          found.cfg.Host.Host,
 		Options:       found.cfg.Checkpoint,
-		Timeout:       max(time.Until(deadline), time.Second),
+		Timeout:       s.timeout(), // of a restart
 	}
 	if cached.Filling != nil {
-		request.Source = s.source(found.Manifest)
+		request.Source = s.source(found.Manifest, clone)
 	}
 	if err := runDir.WriteRequest(id, request); err != nil {
+		return nil, err
+	}
+	if err := runDir.Attend(id, ociruntime.Attendance{Timeout: max(time.Until(deadline), time.Second)}); err != nil {
 		return nil, err
 	}
 	done("")
@@ -148,12 +155,10 @@ func (s *start) restore(ctx context.Context) (_ *Result, err error) {
 	done("")
 	end("")
 	done = s.opts.Timeline.Begin(timeline.Own, "report")
-	request.Timeout = s.timeout() // a restart has all of it
-	// And it has nobody who reads the report: where the restore goes on before the engine calls start, and fails, the engine
-	// finds the container ended and does not ask why.
-	request.NetworkFirst = true
-	if err := runDir.WriteRequest(id, request); err != nil {
-		return nil, err
+	if !found.lazy {
+		if err := runDir.SettleLoss(found.Manifest.Digest); err != nil {
+			return nil, err
+		}
 	}
 	report, err := runDir.ReadReport(id)
 	if err != nil {
@@ -239,6 +244,23 @@ func nearest(ctx context.Context, s store.Store, want snapshot.Ref) (store.Entry
 		}
 	}
 	return newest, nil
+}
+
+// marked is the container's spec with what tells, for as long as the container lasts, that it is a clone.
+func (s *start) marked() engine.Spec {
+	spec := s.opts.Spec
+	host := container.HostConfig{}
+	if spec.Host != nil {
+		host = *spec.Host
+	}
+	annotations := maps.Clone(host.Annotations)
+	if annotations == nil {
+		annotations = map[string]string{}
+	}
+	maps.Copy(annotations, ociruntime.Annotations(s.eng.Client.DaemonHost(), s.opts.Policy == PolicyIfPresent))
+	host.Annotations = annotations
+	spec.Host = &host
+	return spec
 }
 
 // hostname is what the engine will call the container; "" if that has no UTS namespace of its own.
