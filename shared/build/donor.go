@@ -131,9 +131,18 @@ const freezeTimeout = 10 * time.Minute
 func (d *donor) checkpoint(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, freezeTimeout, fmt.Errorf("CRIU was not done within %s", freezeTimeout))
 	defer cancel()
+	if stopped, err := runDir.Stopped(d.id); err != nil {
+		return err
+	} else if stopped != "" {
+		return fmt.Errorf("%s is stopped (SIGSTOP or SIGTSTP), and CRIU can't freeze a stopped process below cgroup v1: "+
+			"let the app continue it (SIGCONT) before it is ready, or build on a host with cgroup v2", stopped)
+	}
 	if err := d.eng.Freeze(ctx, d.id); err != nil {
-		if report, rerr := runDir.ReadReport(d.id); rerr == nil && report.Failure != nil {
+		switch report, rerr := runDir.ReadReport(d.id); {
+		case rerr == nil && report.Failure != nil:
 			return report.Failure
+		case rerr == nil && report.Error != "":
+			return errors.New(report.Error)
 		}
 		return err
 	}

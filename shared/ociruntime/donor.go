@@ -27,6 +27,9 @@ func (c container) createDonor(inv invocation, _ Request) error {
 	if err := c.writeReport(Report{UpperDir: upper}); err != nil {
 		return err
 	}
+	if err := c.noteCgroup(b, inv); err != nil {
+		return err
+	}
 	if err := c.givePath(b); err != nil {
 		return err
 	}
@@ -61,16 +64,7 @@ func (c container) checkpoint(inv invocation, req Request) error {
 	if inv.leaveRunning {
 		args = append(args, "--leave-running")
 	}
-	cmd, err := runcCommand(append(args, c.id)...)
-	if err != nil {
-		return err
-	}
-	var stderr strings.Builder
-	cmd.Stderr = &stderr
-	if err := cmd.Run(); err != nil {
-		return c.explain(dumpLog, fmt.Errorf("runc checkpoint: %w: %s", err, strings.TrimSpace(stderr.String())))
-	}
-	return nil
+	return c.runCheckpoint(append(args, c.id), req.CheckpointDir)
 }
 
 // initPid asks runc for the pid of the container's first process.

@@ -1,0 +1,198 @@
+package ociruntime
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/opencontainers/cgroups"
+	"github.com/prometheus/procfs"
+	"golang.org/x/sys/unix"
+)
+
+// freezeStall is how long a freeze may go without a sign of life: a line in CRIU's log, or a byte in an image. CRIU's own
+// limit does not help where it hangs in the kernel.
+const freezeStall = time.Minute
+
+// Stopped names a process of a running donor that is stopped (SIGSTOP or SIGTSTP), as "process 7 (sleep)", by its pid inside
+// the container; "" if none is, or where it does not matter. Below the freezer of cgroup v1, the kernel does not let CRIU
+// attach to such a process: it would wait for ever, and with it everybody who asks the engine about the container. It must
+// be asked before the engine is told to freeze the donor: the engine pauses it first, and nothing can be told apart then.
+func (d RunDir) Stopped(containerID string) (string, error) {
+	if cgroups.IsCgroup2UnifiedMode() {
+		return "", nil
+	}
+	pids, err := container{run: d, id: containerID}.processes()
+	if err != nil {
+		return "", err
+	}
+	return stoppedOf(pids), nil
+}
+
+// processes returns the pids of a donor's processes, in the host's numbers.
+func (c container) processes() ([]int, error) {
+	m, err := c.cgroup()
+	if m == nil || err != nil {
+		return nil, err
+	}
+	pids, err := m.GetAllPids()
+	if err != nil {
+		return nil, fmt.Errorf("processes of container %.12s: %w", c.id, err)
+	}
+	return pids, nil
+}
+
+// stoppedOf names the first of some processes that is stopped, as "process 7 (sleep)", by its pid inside
+// the container; "" if none is.
+func stoppedOf(pids []int) string {
+	for _, pid := range pids {
+		p, err := procfs.NewProc(pid)
+		if err != nil {
+			continue // ended meanwhile
+		}
+		stat, err := p.Stat()
+		if err != nil || stat.State != "T" {
+			continue
+		}
+		inside := uint64(pid)
+		if status, err := p.NewStatus(); err == nil && len(status.NSpids) > 0 {
+			inside = status.NSpids[len(status.NSpids)-1]
+		}
+		return fmt.Sprintf("process %d (%s)", inside, stat.Comm)
+	}
+	return ""
+}
+
+// errStalled means that a freeze stood still and was ended.
+var errStalled = errors.New("freezing stood still")
+
+// watchFreeze runs runc, which runs CRIU, in a process group of their own, and kills the group when nothing grows in dirs for
+// the given time; it returns errStalled then.
+func watchFreeze(cmd *exec.Cmd, stall time.Duration, dirs ...string) error {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	ended := make(chan struct{})
+	killed := make(chan bool, 1)
+	go func() { killed <- killStalled(-cmd.Process.Pid, ended, stall, dirs) }()
+	// The group's leader stays in the process table until Wait returns, so that its number can't belong to anybody else.
+	err := waitExited(cmd.Process.Pid)
+	close(ended)
+	stalled := <-killed
+	if err := errors.Join(err, cmd.Wait()); err != nil {
+		if stalled {
+			return fmt.Errorf("%w for %s", errStalled, stall)
+		}
+		return err
+	}
+	return nil
+}
+
+// waitExited returns when a child has ended, and leaves it to be waited for.
+func waitExited(pid int) error {
+	for {
+		err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
+		if !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
+// killStalled kills a process group when nothing has grown in dirs for a time, and reports whether it did. It returns when
+// the group's leader has ended.
+func killStalled(group int, ended <-chan struct{}, stall time.Duration, dirs []string) bool {
+	const looks = 20
+	tick := time.NewTicker(max(stall/looks, time.Millisecond))
+	defer tick.Stop()
+	size, since := int64(-1), time.Now()
+	for {
+		select {
+		case <-ended:
+			return false
+		case <-tick.C:
+		}
+		if now := sizeOf(dirs); now != size {
+			size, since = now, time.Now()
+		}
+		if time.Since(since) > stall {
+			_ = unix.Kill(group, unix.SIGKILL)
+			<-ended
+			return true
+		}
+	}
+}
+
+// sizeOf adds up the files below some directories. One that vanishes meanwhile does not count.
+func sizeOf(dirs []string) (n int64) {
+	for _, dir := range dirs {
+		_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return nil //nolint:nilerr // as said above
+			}
+			if info, err := d.Info(); err == nil && info.Mode().IsRegular() {
+				n += info.Size()
+			}
+			return nil
+		})
+	}
+	return n
+}
+
+// afterStall thaws a donor whose freeze was killed, since nobody else will: its processes could not even be killed. The error
+// says which process it was that CRIU waited for, where that can be seen, and CRIU's last words otherwise.
+func (c container) afterStall(err error) error {
+	terr := c.thaw()
+	culprit := lastLine(filepath.Join(c.path(workName), dumpLog))
+	const looks = 20 // until a process that was thawed is seen in the state that it was frozen in
+	for range looks {
+		pids, perr := c.processes()
+		if stopped := stoppedOf(pids); perr == nil && stopped != "" {
+			culprit = ": " + stopped + " is stopped: let the app continue it (SIGCONT)"
+			break
+		}
+		time.Sleep(freezeStall / 1000)
+	}
+	return errors.Join(fmt.Errorf("%w%s; CRIU was killed", err, culprit), terr)
+}
+
+func (c container) thaw() error {
+	m, err := c.cgroup()
+	if m == nil || err != nil {
+		return err
+	}
+	if err := m.Freeze(cgroups.Thawed); err != nil {
+		return fmt.Errorf("thaw container %.12s: %w", c.id, err)
+	}
+	return nil
+}
+
+// runCheckpoint lets runc and CRIU freeze the donor. It prefers CRIU's own first error over runc's.
+func (c container) runCheckpoint(args []string, images string) error {
+	cmd, err := runcCommand(args...)
+	if err != nil {
+		return err
+	}
+	// runc's words go to a file: what it started may outlive it, and would hold a pipe open.
+	out, err := os.CreateTemp(c.path(workName), "runc-checkpoint-")
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	cmd.Stderr = out
+	err = watchFreeze(cmd, freezeStall, c.path(workName), images)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, errStalled):
+		return c.afterStall(err)
+	}
+	said, rerr := os.ReadFile(out.Name())
+	return c.explain(dumpLog, errors.Join(fmt.Errorf("runc checkpoint: %w: %s", err, strings.TrimSpace(string(said))), rerr))
+}

@@ -1,0 +1,55 @@
+package ociruntime
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+func TestWatchFreeze(t *testing.T) {
+	const never = time.Hour
+	dir := t.TempDir()
+	script := func(body string) *exec.Cmd { return exec.Command("sh", "-c", body, "sh", dir) }
+
+	require.NoError(t, watchFreeze(script("exit 0"), never, dir))
+	err := watchFreeze(script("exit 3"), never, dir)
+	require.EqualError(t, err, "exit status 3")
+	require.NotErrorIs(t, err, errStalled)
+	require.Error(t, watchFreeze(exec.Command("/nowhere/runc"), never, dir))
+
+	// Stands still: what it has started goes as well.
+	const stall = 200 * time.Millisecond
+	require.ErrorIs(t, watchFreeze(script(`sleep 1000 & echo $! > "$1/child"; wait`), stall, dir), errStalled)
+	b, err := os.ReadFile(filepath.Join(dir, "child"))
+	require.NoError(t, err)
+	child, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return ended(child) }, time.Minute, time.Millisecond)
+}
+
+// ended reports whether a process is gone or dead.
+func ended(pid int) bool {
+	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	return err != nil || strings.Contains(string(stat), ") Z ")
+}
+
+func TestStoppedOf(t *testing.T) {
+	sleeper := exec.Command("sleep", "1000")
+	require.NoError(t, sleeper.Start())
+	t.Cleanup(func() {
+		_ = sleeper.Process.Kill()
+		_ = sleeper.Wait()
+	})
+	pids := []int{1 << 30, os.Getpid(), sleeper.Process.Pid}
+	require.Empty(t, stoppedOf(pids))
+	require.NoError(t, sleeper.Process.Signal(unix.SIGSTOP))
+	want := "process " + strconv.Itoa(sleeper.Process.Pid) + " (sleep)"
+	require.Eventually(t, func() bool { return stoppedOf(pids) == want }, time.Minute, time.Millisecond)
+}
