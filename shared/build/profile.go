@@ -42,7 +42,8 @@ func (d *donor) profile(ctx context.Context, spec engine.Spec, src snapshot.Sour
 		RootfsDelta:   src.RootfsTar,
 		Lazy:          true,
 		Record:        record,
-		NetworkFirst:  true, // nobody waits, and it suits every app
+		NetworkFirst:  src.Config.NetworkFirst(), // as starts do
+		Bound:         src.Config.BoundSockets(),
 		Options:       d.opts.Checkpoint,
 		Timeout:       profileTimeout,
 	})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -47,6 +48,24 @@ type Socket struct {
 	Source   string `json:"source,omitempty"` // HOST:PORT, or a unix socket's path; abstract ones begin with "@"
 	Dest     string `json:"destination,omitempty"`
 	Device   string `json:"device,omitempty"` // that it is bound to
+}
+
+// SourceAddr returns the IP address that the socket is bound to, without its zone and a mapped IPv4 address as such; false if
+// it is bound to none.
+func (s Socket) SourceAddr() (netip.Addr, bool) {
+	if s.Protocol == "unix" {
+		return netip.Addr{}, false
+	}
+	source, err := netip.ParseAddrPort(s.Source)
+	if err != nil {
+		return netip.Addr{}, false
+	}
+	return source.Addr().WithZone("").Unmap(), true
+}
+
+// Connection reports whether the socket is one end of a TCP connection: neither listening nor closed.
+func (s Socket) Connection() bool {
+	return s.Protocol == "tcp" && s.State != "LISTEN" && s.State != "CLOSE"
 }
 
 // Mount is a mount that the frozen processes saw.

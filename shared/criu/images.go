@@ -16,7 +16,6 @@ import (
 	"github.com/checkpoint-restore/go-criu/v8/crit/images/pagemap"
 	"github.com/checkpoint-restore/go-criu/v8/crit/images/pstree"
 	"github.com/checkpoint-restore/go-criu/v8/crit/images/regfile"
-	skinet "github.com/checkpoint-restore/go-criu/v8/crit/images/sk-inet"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -105,7 +104,7 @@ func (d *imageDir) descriptors(t task, ckpt *Checkpoint) error {
 		if socket, ok := describeSocket(file); ok {
 			socket.PID = t.pid
 			ckpt.Sockets = append(ckpt.Sockets, socket)
-			ckpt.Established = ckpt.Established || isConnection(file.GetIsk())
+			ckpt.Established = ckpt.Established || socket.Connection()
 			continue
 		}
 		ckpt.Files = append(ckpt.Files, OpenFile{
@@ -233,7 +232,7 @@ func describeSocket(file *fdinfo.FileEntry) (Socket, bool) {
 			State:    socketState(sk.GetState()),
 			Source:   address(sk.GetSrcAddr(), sk.GetSrcPort()),
 			Dest:     address(sk.GetDstAddr(), sk.GetDstPort()),
-			Device:   sk.GetIfname(),
+			Device:   sk.GetOpts().GetSoBoundDev(),
 		}, true
 	case file.GetUsk() != nil:
 		sk := file.GetUsk()
@@ -275,18 +274,6 @@ func socketState(number uint32) string {
 		return socketStates[number]
 	}
 	return strconv.FormatUint(uint64(number), 10)
-}
-
-// isConnection tells whether a socket is a TCP connection: neither listening nor closed.
-func isConnection(sk *skinet.InetSkEntry) bool {
-	if sk.GetProto() != protoTCP {
-		return false
-	}
-	switch socketState(sk.GetState()) {
-	case "LISTEN", "CLOSE":
-		return false
-	}
-	return true
 }
 
 // address renders an IP address, whose words are in network byte order, and a port; "" for the end of a socket that

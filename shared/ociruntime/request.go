@@ -66,6 +66,8 @@ type Request struct {
 	Snapshot string `json:"snapshot,omitempty"`
 	// Host is the host that the snapshot was made on. After a reboot, this one may not be fit for it any more.
 	Host criu.Host `json:"host,omitzero"`
+	// Bound are sockets that a clone brings with their addresses. It is restored only where it has all of these.
+	Bound []criu.Socket `json:"bound,omitempty"`
 	// Options are those of the snapshot.
 	Options criu.Options `json:"options"`
 	// Timeout bounds one restore; 0 means DefaultTimeout.

@@ -295,6 +295,9 @@ func (s *supervision) release() error {
 		return s.fail(fmt.Errorf("let connections through: %w", err))
 	}
 	s.refusal = nil
+	if err := s.checkAddresses(); err != nil {
+		return s.fail(err)
+	}
 	close(s.released)
 	deadline := time.NewTimer(s.timeout)
 	defer deadline.Stop()

@@ -4,15 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
-	"slices"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/criu-docker/criu-docker/shared/cache"
-	"github.com/criu-docker/criu-docker/shared/criu"
 	"github.com/criu-docker/criu-docker/shared/engine"
 	"github.com/criu-docker/criu-docker/shared/ociruntime"
 	"github.com/criu-docker/criu-docker/shared/pages"
@@ -136,22 +133,4 @@ func (s *start) source(manifest ocispec.Descriptor, clone cache.Clone) *ocirunti
 		Store:    store.Address(s.opts.Store),
 		Env:      store.Environ(),
 	}
-}
-
-// networkFirst tells whether CRIU needs the clone's network for what was frozen: a socket that is bound to an address or to
-// a device, or a connection that goes on.
-func networkFirst(cfg snapshot.Config) bool {
-	if cfg.Checkpoint.TCP == criu.TCPEstablished {
-		return true
-	}
-	return slices.ContainsFunc(cfg.Sockets, func(s criu.Socket) bool {
-		switch {
-		case s.Protocol == "packet" || s.Device != "":
-			return true
-		case s.Protocol == "unix" || s.Protocol == "netlink" || s.Source == "":
-			return false
-		}
-		bound, err := netip.ParseAddrPort(s.Source)
-		return err != nil || !bound.Addr().IsUnspecified() && !bound.Addr().IsLoopback()
-	})
 }

@@ -129,10 +129,11 @@ func (s *start) restore(ctx context.Context) (_ *Result, err error) {
 		CheckpointDir: clone.CheckpointDir,
 		RootfsDelta:   clone.RootfsDelta,
 		Lazy:          found.lazy,
-		NetworkFirst:  networkFirst(found.cfg),
 		ColdBoot:      s.opts.Policy == PolicyIfPresent,
 		Snapshot:      found.Manifest.Digest.String(),
 		Host:          found.cfg.Host.Host,
+		NetworkFirst:  found.cfg.NetworkFirst(),
+		Bound:         found.cfg.BoundSockets(),
 		Options:       found.cfg.Checkpoint,
 		Timeout:       s.timeout(), // of a restart
 	}
