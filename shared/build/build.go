@@ -85,7 +85,7 @@ type WarmupRequest struct {
 
 // Event reports progress: a step's beginning (Done false), advance, or end.
 type Event struct {
-	Step    string // "image", "create", "boot", "warmup", "freeze", "rootfs", "profile", "publish"
+	Step    string // "image", "queue", "create", "boot", "warmup", "freeze", "rootfs", "profile", "publish"
 	Message string
 	Current int64 // bytes, where the step counts them
 	Total   int64

@@ -73,6 +73,11 @@ func Snapshot(ctx context.Context, eng *engine.Engine, opts Options) (result *Re
 		return nil, err
 	}
 
+	place, err := awaitTurn(ctx, &p)
+	if err != nil {
+		return nil, err
+	}
+	defer place.End()
 	d := &donor{eng: eng, work: work, opts: opts, progress: &p}
 	if err := d.boot(ctx, spec); err != nil {
 		return nil, err

@@ -45,7 +45,14 @@ func (c container) createAgain(inv invocation, req Request) error {
 		if o.note != "" {
 			warn(inv.bundle, c.id, o.note)
 		}
-		if reason = c.restore(inv, req, o); reason == nil {
+		place, err := awaitTurn()
+		if err != nil {
+			return err
+		}
+		o.turn = place.File()
+		reason = c.restore(inv, req, o)
+		place.End() // the supervisor has a copy
+		if reason == nil {
 			return nil
 		}
 	}
@@ -61,7 +68,8 @@ type order struct {
 	timeout      time.Duration
 	networkFirst bool
 	lazy         bool
-	note         string // what is unusual about it; "" if nothing is
+	turn         *os.File // the place among the restores of this machine, until this one is done; nil if the caller has it
+	note         string   // what is unusual about it; "" if nothing is
 }
 
 // order is that of a start that its caller sees through.

@@ -110,8 +110,11 @@ type readyMessage struct {
 	Error string `json:"error,omitempty"`
 }
 
-// readyFd is where the supervisor finds the pipe to create.
-const readyFd = 3
+// Where the supervisor finds the pipe to create, and the clone's turn if it has one of its own.
+const (
+	readyFd = 3
+	turnFd  = 4
+)
 
 // startSupervisor starts the process that sees the restore through, and waits for the pid of the clone's first task.
 func (c container) startSupervisor(self string, inv invocation, o order) (pid int, err error) {
@@ -138,6 +141,10 @@ func (c container) startSupervisor(self string, inv invocation, o order) (pid in
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		ExtraFiles:  []*os.File{w}, // becomes readyFd
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
+	}
+	if o.turn != nil {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, o.turn) // becomes turnFd
+		cmd.Args = append(cmd.Args[:len(cmd.Args)-1], "--turn", c.id)
 	}
 	err = cmd.Start()
 	w.Close()

@@ -27,6 +27,7 @@ type invocation struct {
 	noPivot                        bool
 	// further flags of supervise: its order
 	order order
+	turn  bool // it has the clone's turn, and ends it
 	// flag of checkpoint
 	leaveRunning bool
 	// flag of delete
@@ -86,6 +87,7 @@ func parse(args []string) (invocation, error) {
 		flags.DurationVar(&inv.order.timeout, "timeout", 0, "")
 		flags.BoolVar(&inv.order.networkFirst, "network-first", false, "")
 		flags.BoolVar(&inv.order.lazy, "lazy", false, "")
+		flags.BoolVar(&inv.turn, "turn", false, "")
 	default:
 		return inv, errNotOurs
 	}

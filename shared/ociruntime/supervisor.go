@@ -24,6 +24,10 @@ func supervise(inv invocation) {
 	c := container{run: DefaultRunDir, id: inv.id}
 	ready := os.NewFile(readyFd, "ready")
 	unix.CloseOnExec(readyFd)
+	if inv.turn {
+		inv.order.turn = os.NewFile(turnFd, "turn")
+		unix.CloseOnExec(turnFd)
+	}
 
 	if err := c.supervise(inv, ready); err != nil {
 		_ = json.NewEncoder(ready).Encode(readyMessage{Error: err.Error()}) // create reports it
@@ -44,6 +48,10 @@ func (c container) supervise(inv invocation, ready *os.File) error {
 	if s.timeout == 0 {
 		s.timeout = DefaultTimeout
 	}
+	if s.order.turn != nil {
+		over := time.AfterFunc(s.timeout, s.endTurn) // an engine may let a created clone wait as long as it likes
+		defer over.Stop()
+	}
 	defer s.close()
 	breakpoints, expected := context.WithCancel(context.Background())
 	defer expected()
@@ -58,10 +66,18 @@ func (c container) supervise(inv invocation, ready *os.File) error {
 		}
 		return nil
 	}
+	s.endTurn()
 	if s.pages != nil {
 		s.seeThrough()
 	}
 	return nil
+}
+
+// endTurn lets the next restore of this machine begin.
+func (s *supervision) endTurn() {
+	if s.order.turn != nil {
+		_ = s.order.turn.Close() // once or twice
+	}
 }
 
 // supervision is the state of one restore.

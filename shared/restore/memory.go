@@ -55,13 +55,13 @@ type found struct {
 
 // fetchAndCreate looks for the snapshot and fetches what the restore needs of it, and lets the engine create the container
 // meanwhile. When it fails it returns what it has got all the same.
-func (s *start) fetchAndCreate(ctx context.Context) (f found, entry *cache.Entry, id string, err error) {
+func (s *start) fetchAndCreate(ctx context.Context, place *place) (f found, entry *cache.Entry, id string, err error) {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() (err error) {
 		if f, err = s.find(ctx); err != nil {
 			return err
 		}
-		entry, err = s.fetch(ctx, f)
+		entry, err = s.fetch(ctx, f, place)
 		return err
 	})
 	g.Go(func() (err error) {
@@ -90,8 +90,17 @@ func (s *start) find(ctx context.Context) (f found, err error) {
 	return f, nil
 }
 
-func (s *start) fetch(ctx context.Context, f found) (entry *cache.Entry, err error) {
+// fetch has others have their turn while it waits for a store.
+func (s *start) fetch(ctx context.Context, f found, place *place) (entry *cache.Entry, err error) {
 	end := s.begin("fetch")
+	if _, there := s.opts.Cache.Config(f.Manifest.Digest); !there {
+		place.leave()
+		defer func() {
+			if err == nil {
+				err = place.comeBack(ctx)
+			}
+		}()
+	}
 	if f.lazy {
 		entry, err = s.opts.Cache.Begin(ctx, s.opts.Store, f.Manifest)
 	} else {

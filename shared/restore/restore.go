@@ -38,7 +38,7 @@ const (
 	MemoryEager Memory = "eager"
 )
 
-// DefaultTimeout bounds the snapshot's part of a start: look-up, fetch, restore.
+// DefaultTimeout bounds the snapshot's part of a start: look-up, fetch, restore. What a start waits for others is not part of it.
 const DefaultTimeout = 60 * time.Second
 
 // ErrNoSnapshot means that no fitting snapshot exists.
@@ -62,7 +62,7 @@ type Options struct {
 
 // Event is one step of a start.
 type Event struct {
-	Step    string // "resolve", "memory", "fetch", "create", "restore", "cold boot"
+	Step    string // "queue", "resolve", "memory", "fetch", "create", "restore", "cold boot"
 	Message string
 	Start   time.Time
 	Elapsed time.Duration

@@ -60,11 +60,18 @@ type start struct {
 	opts Options
 	img  image.InspectResponse
 
+	queue string // "" means ociruntime.Queue
+
 	mu    sync.Mutex
 	steps []Event
 }
 
+// bootTimeout bounds a cold boot, beside the creation of its container.
+const bootTimeout = 2 * time.Minute
+
 func (s *start) cold(ctx context.Context, reason string) (*Result, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, bootTimeout, fmt.Errorf("the engine did not start it within %s", bootTimeout))
+	defer cancel()
 	end := s.begin("cold boot")
 	done := s.opts.Timeline.Begin(timeline.Engine, createCall)
 	id, err := s.eng.Create(ctx, s.opts.Spec, "")
@@ -82,10 +89,12 @@ func (s *start) cold(ctx context.Context, reason string) (*Result, error) {
 }
 
 func (s *start) hot(ctx context.Context) (*Result, error) {
-	timeout := s.timeout()
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("the snapshot was not restored within %s", timeout))
-	defer cancel()
-	result, err := s.restore(ctx)
+	ctx, place, err := s.takePlace(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("waiting for other starts: %w", because(ctx, err))
+	}
+	defer place.end()
+	result, err := s.restore(ctx, place)
 	return result, because(ctx, err)
 }
 
@@ -96,8 +105,8 @@ func (s *start) timeout() time.Duration {
 	return s.opts.Timeout
 }
 
-func (s *start) restore(ctx context.Context) (_ *Result, err error) {
-	found, cached, id, err := s.fetchAndCreate(ctx)
+func (s *start) restore(ctx context.Context, place *place) (_ *Result, err error) {
+	found, cached, id, err := s.fetchAndCreate(ctx, place)
 	if cached != nil {
 		defer s.fetchAhead(ctx, cached)()
 	}
@@ -122,7 +131,6 @@ func (s *start) restore(ctx context.Context) (_ *Result, err error) {
 	}
 	done("")
 	done = s.opts.Timeline.Begin(timeline.Own, "request")
-	deadline, _ := ctx.Deadline()
 	request := ociruntime.Request{
 		Kind:          ociruntime.KindClone,
 		Engine:        s.eng.Client.DaemonHost(),
@@ -143,7 +151,7 @@ func (s *start) restore(ctx context.Context) (_ *Result, err error) {
 	if err := runDir.WriteRequest(id, request); err != nil {
 		return nil, err
 	}
-	if err := runDir.Attend(id, ociruntime.Attendance{Timeout: max(time.Until(deadline), time.Second)}); err != nil {
+	if err := runDir.Attend(id, ociruntime.Attendance{Timeout: max(place.remaining(), time.Second)}); err != nil {
 		return nil, err
 	}
 	done("")

@@ -17,7 +17,7 @@ import (
 	"github.com/criu-docker/criu-docker/shared/snapshot"
 )
 
-var buildSteps = []string{"image", "create", "boot", "freeze", "rootfs", "profile", "publish"}
+var buildSteps = []string{"image", "queue", "create", "boot", "freeze", "rootfs", "profile", "publish"}
 
 func TestBuildPrintsLines(t *testing.T) {
 	p := newProgram(t)
@@ -31,7 +31,7 @@ func TestBuildPrintsLines(t *testing.T) {
 		step, _, _ := strings.Cut(line, " ")
 		steps = append(steps, step)
 	}
-	require.Equal(t, []string{"image", "create", "boot", "warmup", "freeze", "rootfs", "profile", "publish"}, steps)
+	require.Equal(t, []string{"image", "queue", "create", "boot", "warmup", "freeze", "rootfs", "profile", "publish"}, steps)
 	require.Contains(t, o.stderr, "iB)", "the last step says how much was written")
 	require.Empty(t, p.containers(), "the donor is gone")
 

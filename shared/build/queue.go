@@ -1,0 +1,36 @@
+package build
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"time"
+
+	"github.com/criu-docker/criu-docker/shared/internal/turn"
+	"github.com/criu-docker/criu-docker/shared/ociruntime"
+)
+
+// queue is where the builds of this machine wait for their turn.
+const queue = ociruntime.DefaultRunDir + "/queue/builds"
+
+// builds is how many donors boot, freeze and are packed at a time. More of them would not be done sooner, and run out of the time
+// that they have to become ready.
+func builds() int { return runtime.NumCPU() }
+
+// worthTelling is the least time that a build can have waited for others.
+const worthTelling = 100 * time.Millisecond
+
+// awaitTurn returns when it is this build's turn.
+func awaitTurn(ctx context.Context, p *progress) (*turn.Turn, error) {
+	end := p.begin("queue")
+	place, err := turn.Wait(ctx, queue, builds())
+	if err != nil {
+		return nil, fmt.Errorf("waiting for other builds: %w", err)
+	}
+	message := ""
+	if place.Waited() > worthTelling {
+		message = fmt.Sprintf("waited %.1f s for other builds", place.Waited().Seconds())
+	}
+	end(message)
+	return place, nil
+}
