@@ -25,8 +25,20 @@ import (
 // DefaultDir is where a node keeps its cache unless told otherwise.
 const DefaultDir = "/var/lib/criu-docker/cache"
 
-// ErrInUse is returned by Evict for a snapshot that is being restored or that a clone was made of.
-var ErrInUse = errors.New("in use")
+// Sentinels that callers branch on.
+var (
+	// ErrInUse is returned by Evict for a snapshot that is being restored or that a clone was made of.
+	ErrInUse = errors.New("in use")
+	// ErrNoRoom is returned for a snapshot that does not fit beside those in use; nothing of it was fetched.
+	ErrNoRoom = errors.New("there is no room for the snapshot")
+)
+
+// errDamaged is an entry that is not as it was made. What keeps a good one from being read (too many open files, a disk that fails,
+// permissions) is none of it.
+var errDamaged = errors.New("the entry is damaged")
+
+// amiss tells whether an entry is absent or damaged, so that fetching it anew helps.
+func amiss(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, errDamaged) }
 
 // What lies in a cache's directory.
 const (
@@ -53,7 +65,8 @@ type Cache struct {
 }
 
 // Open returns the cache in dir, creating it if needed, and removes what processes that were killed have left there. maxBytes
-// bounds the unpacked snapshots kept (0: no bound); those that a clone uses are never removed, even beyond the bound.
+// bounds the unpacked snapshots, those that are being fetched included (0: no bound). Those that a clone uses are never removed;
+// where they leave too little room for another one, that is refused with ErrNoRoom.
 func Open(dir string, maxBytes int64) (*Cache, error) {
 	if maxBytes < 0 {
 		return nil, fmt.Errorf("cache %s: its bound is %d bytes: want 0 (none) or more", dir, maxBytes)
@@ -105,6 +118,7 @@ func (e *Entry) Release() {
 func (c *Cache) Get(ctx context.Context, s store.Store, manifest ocispec.Descriptor) (*Entry, error) {
 	e, err := c.get(ctx, s, manifest, c.fetchWhole)
 	if err == nil && e.Filling != nil { // somebody else has begun it
+		e.Filling.hasty = true
 		if err = e.Filling.FetchAll(ctx); err != nil {
 			e.Release()
 		}
@@ -167,10 +181,10 @@ func (c *Cache) get(ctx context.Context, s store.Store, manifest ocispec.Descrip
 			e.Warm = warm && e.Filling == nil
 			return e, nil
 		}
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || !amiss(err) {
 			return nil, err
 		}
-		if err := c.fill(ctx, s, manifest, name, fetch); err != nil { // whatever was wrong with the entry, fetch it anew
+		if err := c.fill(ctx, s, manifest, name, fetch); err != nil {
 			return nil, err
 		}
 	}
@@ -212,7 +226,8 @@ func (c *Cache) use(name string) (cfg snapshot.Config, whole bool, err error) {
 		return cfg, false, err
 	}
 	now := time.Now()
-	return cfg, whole, os.Chtimes(c.path(snapshotsDir, name, usedFile), now, now)
+	_ = os.Chtimes(c.path(snapshotsDir, name, usedFile), now, now) // evictions choose by it, and nothing else
+	return cfg, whole, nil
 }
 
 // isWhole tells whole entries from those that are being filled. One that was begun before the last boot is an error:
@@ -231,7 +246,7 @@ func (c *Cache) isWhole(name string) (bool, error) {
 		return err == nil, err
 	}
 	if err == nil && !strings.HasPrefix(string(state), boot) {
-		err = errors.New("its fetching was interrupted by a reboot")
+		err = fmt.Errorf("%w: its fetching was interrupted by a reboot", errDamaged)
 	}
 	return false, err
 }
@@ -241,7 +256,14 @@ func (c *Cache) load(name string) (cfg snapshot.Config, err error) {
 	if err != nil {
 		return cfg, err
 	}
-	return cfg, json.Unmarshal(b, &cfg)
+	return cfg, unmarshal(configFile, b, &cfg)
+}
+
+func unmarshal(file string, b []byte, v any) error {
+	if err := json.Unmarshal(b, v); err != nil {
+		return fmt.Errorf("%w: %s: %w", errDamaged, file, err)
+	}
+	return nil
 }
 
 // checkSizes finds files that were cut off or lost, as by a full disk or a careless hand: CRIU may hang on such.
@@ -251,7 +273,7 @@ func (c *Cache) checkSizes(name string) error {
 		return err
 	}
 	var sizes map[string]int64
-	if err := json.Unmarshal(b, &sizes); err != nil {
+	if err := unmarshal(sizesFile, b, &sizes); err != nil {
 		return err
 	}
 	for path, size := range sizes {
@@ -260,7 +282,7 @@ func (c *Cache) checkSizes(name string) error {
 			return err
 		}
 		if fi.Size() != size {
-			return fmt.Errorf("%s has %d bytes, not %d", path, fi.Size(), size)
+			return fmt.Errorf("%w: %s has %d bytes, not %d", errDamaged, path, fi.Size(), size)
 		}
 	}
 	return nil

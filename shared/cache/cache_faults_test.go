@@ -15,6 +15,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/criu-docker/criu-docker/shared/cache"
 	"github.com/criu-docker/criu-docker/shared/snapshot"
@@ -169,7 +170,6 @@ func TestDamagedEntryIsFetchedAnew(t *testing.T) {
 		"delta lost":    func(dir string) error { return os.Remove(filepath.Join(dir, "rootfs.tar")) },
 		"config broken": func(dir string) error { return os.Truncate(filepath.Join(dir, "config.json"), 10) },
 		"sizes broken":  func(dir string) error { return os.Truncate(filepath.Join(dir, "sizes.json"), 1) },
-		"marker lost":   func(dir string) error { return os.Remove(filepath.Join(dir, "used")) },
 	} {
 		require.NoError(t, damage(e.Dir), name)
 		again, err := c.Get(ctx, st, desc)
@@ -225,13 +225,119 @@ func TestEviction(t *testing.T) {
 	requireEmpty(t, c.Dir(), "snapshots", "tmp", "clones")
 }
 
-func TestSnapshotLargerThanTheBound(t *testing.T) {
+// A clone that was made of an entry has links to its files, and is restored from them again.
+func TestDamagedEntryOfACloneIsMendedInPlace(t *testing.T) {
+	ctx := context.Background()
 	st := openStore(t, t.TempDir())
-	c := openCache(t, t.TempDir(), 1000)
-	e, err := c.Get(context.Background(), st, publish(t, st, 1, 1<<20))
+	desc := publish(t, st, 1, 1<<20)
+	c := openCache(t, t.TempDir(), 0)
+	e, err := c.Get(ctx, st, desc)
 	require.NoError(t, err)
-	defer e.Release()
+	clone, err := c.Clone(e, "container1", "")
+	require.NoError(t, err)
+	e.Release()
+	pages := filepath.Join(e.Dir, "checkpoint", "pages-1.img")
+	before, err := os.Stat(pages)
+	require.NoError(t, err)
+	require.NoError(t, os.Truncate(pages, 4096))
+
+	e, err = c.Get(ctx, st, desc)
+	require.NoError(t, err)
+	e.Release()
 	checkEntry(t, e.Dir, 1, 1<<20)
+	after, err := os.Stat(filepath.Join(clone.CheckpointDir, "pages-1.img"))
+	require.NoError(t, err)
+	require.True(t, os.SameFile(before, after))
+	checkEntry(t, filepath.Dir(clone.CheckpointDir), 1, 1<<20)
+	requireEmpty(t, c.Dir(), "tmp")
+}
+
+// What keeps a good entry from being read does not make it a bad one.
+func TestEntryThatCanNotBeReadStays(t *testing.T) {
+	ctx := context.Background()
+	st := openStore(t, t.TempDir())
+	desc := publish(t, st, 1, 1<<20)
+	c := openCache(t, t.TempDir(), 0)
+	e, err := c.Get(ctx, st, desc)
+	require.NoError(t, err)
+	e.Release()
+	before, err := os.Stat(e.Dir)
+	require.NoError(t, err)
+
+	var limit unix.Rlimit
+	require.NoError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	defer func() { require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)) }()
+	failed := 0
+	for files := range uint64(64) { // at some number, the lock can be opened, and what it protects can't
+		require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: files, Max: limit.Max}))
+		e, err := c.Get(ctx, st, desc)
+		if err != nil {
+			require.ErrorIs(t, err, unix.EMFILE)
+			failed++
+			continue
+		}
+		require.True(t, e.Warm)
+		e.Release()
+	}
+	require.NotZero(t, failed)
+	require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
+	after, err := os.Stat(e.Dir)
+	require.NoError(t, err)
+	require.True(t, os.SameFile(before, after))
+}
+
+func TestSnapshotThatDoesNotFitIsNotFetched(t *testing.T) {
+	ctx := context.Background()
+	st := &countingStore{Store: openStore(t, t.TempDir())}
+	one, two, large := publish(t, st, 1, 1<<20), publish(t, st, 2, 1<<20), publish(t, st, 3, 4<<20)
+	c := openCache(t, t.TempDir(), 3<<19) // for one
+	begin := func(desc ocispec.Descriptor) error {
+		e, err := c.Begin(ctx, st, desc)
+		if err == nil {
+			e.Release()
+		}
+		return err
+	}
+	require.NoError(t, begin(one))
+	for _, get := range []func(ocispec.Descriptor) error{begin, func(desc ocispec.Descriptor) error { _, err := c.Get(ctx, st, desc); return err }} {
+		require.ErrorIs(t, get(large), cache.ErrNoRoom)
+		require.Equal(t, digests(one), cached(t, c), "nothing is evicted in vain")
+	}
+
+	// What a clone uses stays, and the bound is kept all the same.
+	e, err := c.Get(ctx, st, one)
+	require.NoError(t, err)
+	_, err = c.Clone(e, "container1", "web")
+	require.NoError(t, err)
+	e.Release()
+	require.ErrorIs(t, begin(two), cache.ErrNoRoom)
+	require.NoError(t, c.RemoveClone("container1"))
+	require.NoError(t, begin(two))
+	require.Equal(t, digests(two), cached(t, c))
+	require.NoError(t, c.Evict(two.Digest))
+
+	// So is it by what others are fetching at the moment.
+	fetching, goOn := make(chan struct{}), make(chan struct{})
+	slow := &countingStore{Store: st, before: func(desc ocispec.Descriptor) error {
+		if desc.MediaType == snapshot.MediaTypePages {
+			close(fetching)
+			<-goOn
+		}
+		return nil
+	}}
+	done := make(chan error)
+	go func() {
+		e, err := c.Get(ctx, slow, one)
+		if err == nil {
+			e.Release()
+		}
+		done <- err
+	}()
+	<-fetching
+	require.ErrorIs(t, begin(two), cache.ErrNoRoom)
+	close(goOn)
+	require.NoError(t, <-done)
+	requireEmpty(t, c.Dir(), "tmp")
 }
 
 func TestCloneRefuses(t *testing.T) {

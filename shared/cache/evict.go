@@ -3,6 +3,7 @@ package cache
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 
 	"github.com/criu-docker/criu-docker/shared/internal/filelock"
 	"github.com/criu-docker/criu-docker/shared/snapshot"
@@ -45,8 +47,10 @@ func (c *Cache) List() ([]Item, error) {
 			continue // removed meanwhile
 		}
 		item := Item{Manifest: digest.NewDigestFromEncoded(digest.SHA256, e.Name()), Config: cfg, Bytes: cfg.Sizes.Unpacked()}
-		if err != nil {
-			item.Config = snapshot.Config{} // damaged: never used, so the first to go
+		if errors.Is(err, errDamaged) {
+			item.Config = snapshot.Config{} // never used, so the first to go
+		} else if err != nil {
+			return nil, fmt.Errorf("cache: %w", err)
 		} else if fi, err := os.Stat(c.path(snapshotsDir, e.Name(), usedFile)); err == nil {
 			item.Used = fi.ModTime()
 		}
@@ -71,36 +75,104 @@ func (c *Cache) Evict(manifest digest.Digest) error {
 	return nil
 }
 
-// makeRoom evicts the least recently used snapshots until need more bytes fit. Those in use stay, even if it can't be done.
-func (c *Cache) makeRoom(ctx context.Context, need int64) error {
-	if c.maxBytes == 0 {
-		return nil
-	}
+// reserve makes the directory of a snapshot that is about to be fetched, and evicts the least recently used ones until it fits
+// beside them and what others are fetching. Where it can't, nothing is written, and nothing evicted in vain.
+func (c *Cache) reserve(ctx context.Context, name string, cfg snapshot.Config) error {
 	lock, err := filelock.Acquire(ctx, c.path(locksDir, evictionLock), filelock.Exclusive)
 	if err != nil {
 		return err
 	}
 	defer lock.Release()
+	if err := c.makeRoom(name, cfg.Sizes.Unpacked()); err != nil {
+		return err
+	}
+	if err := os.Mkdir(c.path(tmpDir, name), 0o700); err != nil {
+		return err
+	}
+	return writeJSON(c.path(tmpDir, name, configFile), cfg) // by which others know how much is to come
+}
+
+func (c *Cache) makeRoom(name string, need int64) error {
 	items, err := c.List()
 	if err != nil {
 		return err
 	}
+	items = slices.DeleteFunc(items, func(i Item) bool { return i.Manifest.Encoded() == name }) // it is mended
+	held, err := c.inFlight(name)
+	if err != nil {
+		return err
+	}
+	idle := int64(0)
 	for _, i := range items {
-		need += i.Bytes
+		if len(i.Clones) > 0 {
+			held += i.Bytes
+		} else {
+			idle += i.Bytes
+		}
+	}
+	if c.maxBytes > 0 && need+held > c.maxBytes {
+		return c.noRoom(need, held)
 	}
 	for _, i := range items {
-		if need <= c.maxBytes {
+		if c.maxBytes == 0 || need+held+idle <= c.maxBytes {
 			break
+		}
+		if len(i.Clones) > 0 {
+			continue
 		}
 		switch err := c.evict(i.Manifest.Encoded()); {
 		case errors.Is(err, ErrInUse):
 		case err != nil:
 			return fmt.Errorf("making room: %w", err)
 		default:
-			need -= i.Bytes
+			idle -= i.Bytes
 		}
 	}
+	if c.maxBytes > 0 && need+held+idle > c.maxBytes {
+		return c.noRoom(need, held+idle)
+	}
+	return c.fitsOnDisk(need)
+}
+
+func (c *Cache) noRoom(need, held int64) error {
+	return fmt.Errorf("%w: it has %d bytes, %d bytes are in use or being fetched, and the cache is bounded to %d: raise its bound", ErrNoRoom, need, held, c.maxBytes)
+}
+
+// fitsOnDisk finds a disk that is too full before the clone would.
+func (c *Cache) fitsOnDisk(need int64) error {
+	var disk unix.Statfs_t
+	if err := unix.Statfs(c.dir, &disk); err != nil {
+		return fmt.Errorf("how much is free: %w", err)
+	}
+	if free := int64(min(disk.Bavail, 1<<40)) * disk.Bsize; need > free {
+		return fmt.Errorf("%w: it has %d bytes, and %d are free on the disk: free some, or bound the cache", ErrNoRoom, need, free)
+	}
 	return nil
+}
+
+// inFlight is how many bytes the snapshots have that are being fetched, but for one.
+func (c *Cache) inFlight(except string) (n int64, err error) {
+	entries, err := os.ReadDir(c.path(tmpDir))
+	if err != nil {
+		return 0, err
+	}
+	for _, e := range entries {
+		if e.Name() == except || c.has(e.Name()) { // the latter is on its way out, and is counted there
+			continue
+		}
+		b, err := os.ReadFile(c.path(tmpDir, e.Name(), configFile))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // a clone's directory, or gone
+		}
+		if err != nil {
+			return 0, err
+		}
+		var cfg snapshot.Config
+		if json.Unmarshal(b, &cfg) == nil { // what is half-written belongs to nobody any more
+			n += cfg.Sizes.Unpacked()
+		}
+	}
+	return n, nil
 }
 
 func (c *Cache) evict(name string) error {

@@ -25,19 +25,29 @@ func (c *Cache) fill(ctx context.Context, s store.Store, manifest ocispec.Descri
 		return err
 	}
 	defer lock.Release()
-	if _, _, err := c.use(name); err == nil {
-		return nil
-	}
-	if c.has(name) { // damaged
-		if err := c.discard(name); err != nil {
-			return err
-		}
+	if _, _, err := c.use(name); !amiss(err) {
+		return err
 	}
 	tmp := c.path(tmpDir, name)
 	if err := os.RemoveAll(tmp); err != nil { // a killed filler's
 		return err
 	}
-	err = c.fetch(ctx, s, manifest, tmp, fetch)
+	mending := false
+	if c.has(name) { // damaged
+		users, err := c.users()
+		if err != nil {
+			return err
+		}
+		if mending = len(users[manifest.Digest]) > 0; mending {
+			fetch = c.fetchWhole
+		} else if err := c.discard(name); err != nil {
+			return err
+		}
+	}
+	err = c.fetch(ctx, s, manifest, name, fetch)
+	if err == nil && mending {
+		err = c.replace(name, tmp)
+	}
 	if err == nil {
 		err = os.Rename(tmp, c.path(snapshotsDir, name))
 	}
@@ -47,22 +57,18 @@ func (c *Cache) fill(ctx context.Context, s store.Store, manifest ocispec.Descri
 	return syncPath(c.path(snapshotsDir))
 }
 
-// fetch makes an entry in dir.
-func (c *Cache) fetch(ctx context.Context, s store.Store, manifest ocispec.Descriptor, dir string, fetch fetcher) error {
+// fetch makes an entry in tmp.
+func (c *Cache) fetch(ctx context.Context, s store.Store, manifest ocispec.Descriptor, name string, fetch fetcher) error {
 	m, cfg, err := snapshot.Load(ctx, s, manifest)
 	if err != nil {
 		return err
 	}
-	if err := c.makeRoom(ctx, cfg.Sizes.Unpacked()); err != nil {
+	if err := c.reserve(ctx, name, cfg); err != nil {
 		return err
 	}
-	if err := os.Mkdir(dir, 0o700); err != nil {
+	dir := c.path(tmpDir, name)
+	if err := writeJSON(filepath.Join(dir, manifestFile), m); err != nil {
 		return err
-	}
-	for file, v := range map[string]any{configFile: cfg, manifestFile: m} {
-		if err := writeJSON(filepath.Join(dir, file), v); err != nil {
-			return err
-		}
 	}
 	if err := os.WriteFile(filepath.Join(dir, usedFile), nil, 0o600); err != nil {
 		return err
@@ -212,5 +218,5 @@ func readManifest(dir string) (m ocispec.Manifest, err error) {
 	if err != nil {
 		return m, err
 	}
-	return m, json.Unmarshal(b, &m)
+	return m, unmarshal(manifestFile, b, &m)
 }

@@ -38,6 +38,7 @@ type Filling struct {
 	mapped  []byte
 	present []uint32     // by frame, shared between processes
 	busy    []sync.Mutex // by frame
+	hasty   bool         // somebody waits for all of it: a disk that is full is not waited for
 }
 
 // place is where a part of a page image comes from.
@@ -94,7 +95,7 @@ func (c *Cache) filling(name string, src *source) (_ *Filling, err error) {
 	}
 	f := &Filling{dir: c.path(snapshotsDir, name), source: src, places: map[string][]place{}}
 	if f.frames, err = snapshot.Frames(m); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", errDamaged, err)
 	}
 	for i, frame := range f.frames {
 		for _, e := range frame.Extents {
@@ -109,9 +110,12 @@ func (c *Cache) filling(name string, src *source) (_ *Filling, err error) {
 		return nil, err
 	}
 	size := stateHeader + 4*len(f.frames)
-	if fi, err := f.file.Stat(); err != nil || fi.Size() != int64(size) {
+	if fi, err := f.file.Stat(); err != nil {
 		f.file.Close()
-		return nil, errors.Join(fmt.Errorf("%s does not have %d bytes", f.file.Name(), size), err)
+		return nil, err
+	} else if fi.Size() != int64(size) {
+		f.file.Close()
+		return nil, fmt.Errorf("%w: %s has %d bytes, not %d", errDamaged, f.file.Name(), fi.Size(), size)
 	}
 	if f.mapped, err = unix.Mmap(int(f.file.Fd()), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
 		f.file.Close()
@@ -323,7 +327,8 @@ func (f *Filling) fetch(ctx context.Context, i int) error {
 		if errors.Is(err, snapshot.ErrCorrupt) {
 			corrupt++ // it may be the transfer that is
 		}
-		if corrupt == corruptAttempts || errors.Is(err, store.ErrNotFound) || ctx.Err() != nil {
+		full := errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
+		if corrupt == corruptAttempts || errors.Is(err, store.ErrNotFound) || full && f.hasty || ctx.Err() != nil {
 			return backoff.Permanent(err)
 		}
 		return err
