@@ -13,14 +13,16 @@ type explanation struct {
 	remedy  string
 }
 
-// explain returns the first explanation that fits an error line, or nil.
-func explain(known []explanation, line string) *Failure {
+// explain returns the first explanation that fits an error line, or nil. The kind of socket that it is about stands before
+// the line, as "[SOCK_DGRAM TCP_ESTABLISHED] "; "" if unknown.
+func explain(known []explanation, socket, line string) *Failure {
+	text := socket + line
 	for _, e := range known {
-		if m := e.pattern.FindStringSubmatchIndex(line); m != nil {
+		if m := e.pattern.FindStringSubmatchIndex(text); m != nil {
 			return &Failure{
 				Line:    line,
-				Meaning: string(e.pattern.ExpandString(nil, e.meaning, line, m)),
-				Remedy:  string(e.pattern.ExpandString(nil, e.remedy, line, m)),
+				Meaning: string(e.pattern.ExpandString(nil, e.meaning, text, m)),
+				Remedy:  string(e.pattern.ExpandString(nil, e.remedy, text, m)),
 			}
 		}
 	}
@@ -56,7 +58,15 @@ func knownCauses() []explanation {
 		known(`Need to set the --tcp-close options`,
 			`the snapshot was built with tcp = "close", and this restore was not told so`, "restore with the options that the snapshot was built with"),
 		known(`External socket is used\. Consider using --ext-unix-sk`,
-			"the app is connected to a unix socket outside its container", "set ext_unix_sk = true (--ext-unix-sk), or let it connect after the start only"),
+			"the app is connected to a unix socket outside its container", "let it connect after the start only; for a datagram socket such as syslog's, on the host's network, ext_unix_sk = true (--ext-unix-sk) is enough"),
+		known(`unix: Dangling connection \d+`,
+			"the app is connected to a stream socket (unix) outside its container, or to one whose owner has ended, which CRIU can't freeze", "let it connect after the start only (D-Bus and database clients are the usual ones); ext_unix_sk does not help"),
+		known(`unix: Unix socket \d+ without peer \d+`,
+			"the app is connected to a datagram socket (unix) outside its container, or to one whose owner has ended, which CRIU can't freeze", "let it connect after the start only (syslog clients are the usual ones); ext_unix_sk helps on the host's network only"),
+		known(`unix: FATAL: Peer \d+ unresolved for \d+`,
+			"the snapshot holds a connection to a stream socket (unix) outside its container, which CRIU can't bring back", "let the app connect after the start only; ext_unix_sk does not help"),
+		known(`unix: Can't connect \d+ socket: (.*)`,
+			"the unix socket outside its container that the app was connected to is not there (${1})", "let the app connect after the start only, or see that the socket is at the same path"),
 		known(`External socket found in image`,
 			"the snapshot holds a connection to a unix socket outside its container that this restore was not told to deal with", "restore with the options that the snapshot was built with"),
 		known(`Can't dump half of stream unix connection\. name: (.*); peer name: (.*)`,
@@ -74,7 +84,15 @@ func knownCauses() []explanation {
 		known(`Can't create link remap for (\S+)\. Use`,
 			"the app holds ${1} open, which was deleted under that name but still exists under another", "set link_remap = true (--link-remap)"),
 		known(`Unknown shit \d+ \(anon_inode:\[io_uring\]\)|\[io_uring\]`,
-			"the app uses io_uring, which CRIU can't freeze", "turn io_uring off in the app (Node.js: UV_USE_IO_URING=0)"),
+			"the app uses io_uring, which CRIU can't freeze", "turn io_uring off in the app (Node.js: UV_USE_IO_URING=0; PostgreSQL: io_method = worker)"),
+		known(`send_fds failed \(-22\)`,
+			"the app has a descriptor open that the kernel lets nobody pass on, which CRIU can't freeze: io_uring", "turn io_uring off in the app (PostgreSQL: io_method = worker; Node.js: UV_USE_IO_URING=0)"),
+		known(`POKEDATA failed: Input/output error`,
+			"the app has executable shared memory below its own code, where CRIU can't work", "turn off what maps it (PHP: opcache.jit_buffer_size=0)"),
+		known(`fsnotify:\s+Can't dump that handle`,
+			"the app watches a file or directory of its container's own disk (inotify), which CRIU can't find again", "let it watch nothing (.NET: DOTNET_USE_POLLING_FILE_WATCHER=1), or a directory on a volume, or begin to watch after the start"),
+		known(`Cannot apply seals on memfd`,
+			"the app has a sealed memory file (memfd) mapped, whose seals CRIU can't set again", "turn off what makes it, or let the app make it after the start only"),
 		known(`Can't dump file (\d+) of that type \[\d+\] \((\S*) ?([^)]*)\)`,
 			"the app's descriptor ${1} is of a kind that CRIU can't freeze (${2} ${3})", "close it before the snapshot, or turn the feature that opens it off (perf events, BPF, device files and fanotify are the usual ones)"),
 		known(`Can't handle non-regular mapping on (\d+)'s map`,
@@ -121,6 +139,8 @@ func knownCauses() []explanation {
 			"the container mounts a FUSE file system at ${1} itself", "mount it on the host and give it to the container as a volume"),
 		known(`Open files on overmounted mounts are not supported yet; .* path=(\S+)`,
 			"the app holds ${1} open, and another mount now covers it", "mount before the app opens its files"),
+		known(`Can't lookup mount=\S+ for fd=(\S+) path=/([^/\s]+)$`,
+			"the app's descriptor ${1} is a POSIX message queue (/${2}), or another file of that name outside its mounts, which CRIU can't freeze", "let the app open message queues after the start only"),
 		known(`Can't lookup mount=\S+ for fd=(\S+) path=(\S+)`,
 			"the app's descriptor ${1} (${2}) belongs to a file outside its container", "let Docker give the container its log and input as pipes (log driver json-file or local), and inherit no other descriptors"),
 		known(`File (\S+) has bad size (\d+) \(expect (\d+)\)`,
@@ -143,6 +163,10 @@ func knownCauses() []explanation {
 			"there is no space left on the device", "free space where Docker and the snapshot cache keep their data"),
 
 		// Network.
+		known(`^\[SOCK_DGRAM TCP_ESTABLISHED\] .*Can't bind inet socket.*: Cannot assign requested address`,
+			"the app is a client with a connected UDP socket, which has the donor's own IP address, and the clone has another", "let it connect after the start only, or for each message (statsd, syslog and DNS clients are the usual ones)"),
+		known(`^\[SOCK_DGRAM \w+\] .*Can't connect inet socket back: (.*)`,
+			"a connected UDP socket of the app could not be connected again (${1})", "let it connect after the start only, or for each message; CRIU can't restore one of IPv6 that is connected to an IPv4 address (::ffff:…)"),
 		known(`Can't bind (?:inet socket|id).*: Cannot assign requested address`,
 			"the app listens on the donor's own IP address, which the clone does not have", "let the app listen on 0.0.0.0 or [::]"),
 		known(`Can't bind (?:inet socket|id|on socket|packet|netlink).*: Address already in use`,
@@ -203,7 +227,12 @@ func knownCauses() []explanation {
 			"the clone's control groups do not match the donor's", "restore on hosts with the same cgroup version"),
 		known(`Setting loginuid`,
 			"the kernel does not let CRIU set the audit login id", "give criu-docker-runc CAP_AUDIT_CONTROL"),
-		known(`Unable to (?:reserve memory|map ANON_VMA|remap a private vma).*Cannot allocate memory|: Cannot allocate memory`,
+		known(`Can't [gs]et rlimit \d+: Operation not permitted`,
+			"CRIU lacks CAP_SYS_RESOURCE, which it needs for a process that isn't root", "let dockerd and containerd run with all capabilities of root (criu-docker doctor names those that are missing)"),
+		// A memory limit never makes mmap(2) fail: these are reservations of address space.
+		known(`Unable to (?:reserve memory \(0xfffffffffffffff4\)|map ANON_VMA: Cannot allocate memory)`,
+			"the app reserves more address space than the kernel grants to a restore on this host", "restore it with memory = eager, or set sysctl vm.overcommit_memory to 1 on the host"),
+		known(`Unable to (?:reserve memory|remap a private vma).*Cannot allocate memory|: Cannot allocate memory`,
 			"there is not enough memory", "raise the clone's memory limit to at least the donor's resident size, or free memory on the host"),
 		known(`Can't set kernel pid_max`,
 			"the host allows fewer process ids than the snapshot needs", "raise sysctl kernel.pid_max"),

@@ -30,17 +30,23 @@ func (f *Failure) Error() string {
 // "(00.809912)     29: Error (criu/files.c:1196): Unable to open fd=30 id=0x4a".
 var errorLine = regexp.MustCompile(`^(?:\([\d.]+\)\s*)?(?:pie:\s*)?(?:\d+:\s*)?(Error \([^)]+\): .*\S)\s*$`)
 
+// socketLine matches what CRIU says of an internet socket before it restores it.
+var socketLine = regexp.MustCompile(`inet:\s+Restore: family \S+\s+type (SOCK_\w+)\s.*\sstate (\w+)`)
+
 // Diagnose reads the log of a dump or a restore and explains its first error; nil if it reports none. CRIU reports an
 // error once in every function that it passes on its way up, so where the first line has no explanation but a later
 // one has, the later one is returned.
 func Diagnose(log io.Reader) *Failure {
 	lines := bufio.NewReader(log)
-	var first string
+	var first, socket string
 	for {
 		// A line that can't be read to its end is the last one, and still worth a look.
 		line, err := lines.ReadString('\n')
+		if m := socketLine.FindStringSubmatch(line); m != nil {
+			socket = "[" + m[1] + " " + m[2] + "] "
+		}
 		if m := errorLine.FindStringSubmatch(strings.TrimSpace(line)); m != nil && !harmless.MatchString(m[1]) {
-			if f := explain(causes(), m[1]); f != nil {
+			if f := explain(causes(), socket, m[1]); f != nil {
 				return f
 			}
 			if first == "" {
@@ -54,7 +60,7 @@ func Diagnose(log io.Reader) *Failure {
 	if first == "" {
 		return nil
 	}
-	if f := explain(symptoms(), first); f != nil {
+	if f := explain(symptoms(), "", first); f != nil {
 		return f
 	}
 	return &Failure{Line: first}
