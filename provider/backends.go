@@ -35,7 +35,11 @@ type backends struct {
 // claim notes that a resource publishes to a ref. It is false when another one has claimed that in the same run: then two
 // resources describe one snapshot, and each apply would make one of them take it from the other.
 func (b *backends) claim(s store.Store, ref snapshot.Ref) bool {
-	_, taken := b.claimed.LoadOrStore(s.URL()+"#"+ref.String(), true)
+	url, err := store.Canonical(s.URL())
+	if err != nil {
+		url = s.URL()
+	}
+	_, taken := b.claimed.LoadOrStore(url+"#"+ref.String(), true)
 	return !taken
 }
 

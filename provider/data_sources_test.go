@@ -95,3 +95,15 @@ resource "criu_snapshot" "other" {
 		{Config: published + look(`"sha256:0000000000000000000000000000000000000000000000000000000000000000"`), ExpectError: says(`no snapshot of image`)},
 	}})
 }
+
+// TestDataSourceByNothing: the error names everything that could be set.
+func TestDataSourceByNothing(t *testing.T) {
+	for _, body := range []string{"", `ref = "0000000000000000000000000000000000000000000000000000000000000000/0000000000000000/amd64"
+image_id = "sha256:0000000000000000000000000000000000000000000000000000000000000000"`} {
+		run(t, resource.TestCase{Steps: []resource.TestStep{{
+			Config:      "data \"criu_snapshot\" \"x\" {\n" + body + "\n}",
+			PlanOnly:    true,
+			ExpectError: says(`Exactly one of these attributes must be configured: \[ref,image_id\]`),
+		}}})
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hashicorp/terraform-plugin-framework-validators/datasourcevalidator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
 	"github.com/hashicorp/terraform-plugin-framework/attr"
 	"github.com/hashicorp/terraform-plugin-framework/datasource"
@@ -26,7 +27,10 @@ type snapshotDataSource struct {
 	backends *backends
 }
 
-var _ datasource.DataSourceWithConfigure = (*snapshotDataSource)(nil)
+var (
+	_ datasource.DataSourceWithConfigure        = (*snapshotDataSource)(nil)
+	_ datasource.DataSourceWithConfigValidators = (*snapshotDataSource)(nil)
+)
 
 func newSnapshotDataSource() datasource.DataSource { return &snapshotDataSource{} }
 
@@ -54,7 +58,7 @@ func (d *snapshotDataSource) Schema(_ context.Context, _ datasource.SchemaReques
 				MarkdownDescription: "The snapshot's name, `IMAGE/FINGERPRINT/ARCHITECTURE`.",
 				Optional:            true,
 				Computed:            true,
-				Validators:          []validator.String{snapshotRef(), stringvalidator.ExactlyOneOf(path.MatchRoot("image_id"))},
+				Validators:          []validator.String{snapshotRef()},
 			},
 			"image_id": schema.StringAttribute{
 				MarkdownDescription: "Id of the image that was booted, `sha256:…`.",
@@ -111,6 +115,10 @@ func (d *snapshotDataSource) Schema(_ context.Context, _ datasource.SchemaReques
 			},
 		},
 	}
+}
+
+func (d *snapshotDataSource) ConfigValidators(context.Context) []datasource.ConfigValidator {
+	return []datasource.ConfigValidator{datasourcevalidator.ExactlyOneOf(path.MatchRoot("ref"), path.MatchRoot("image_id"))}
 }
 
 type snapshotDataModel struct {

@@ -4,14 +4,20 @@ import (
 	"context"
 	"errors"
 	"reflect"
+	"slices"
+	"strings"
 
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/network"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
+	"github.com/hashicorp/terraform-plugin-framework/types"
 
 	"github.com/criu-docker/criu-docker/shared/build"
 	"github.com/criu-docker/criu-docker/shared/engine"
 	"github.com/criu-docker/criu-docker/shared/snapshot"
+	"github.com/criu-docker/criu-docker/shared/store"
 )
 
 // ModifyPlan resolves what the configuration stands for, the image's id and the snapshot's ref, so that the plan shows it
@@ -38,32 +44,33 @@ func (r *snapshotResource) ModifyPlan(ctx context.Context, req resource.ModifyPl
 		state = &snapshotModel{}
 		resp.Diagnostics.Append(req.State.Get(ctx, state)...)
 	}
-	resp.Diagnostics.Append(r.planRef(ctx, &plan, state)...)
+	imagePorts, diags := r.planRef(ctx, &plan, state)
+	resp.Diagnostics.Append(diags...)
 	if resp.Diagnostics.HasError() {
 		return
 	}
 	if state != nil {
-		replace, diags := replacement(ctx, state, &plan)
+		replace, diags := replacement(ctx, state, &plan, imagePorts)
 		resp.Diagnostics.Append(diags...)
 		resp.RequiresReplace = append(resp.RequiresReplace, replace...)
 	}
 	resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
 }
 
-// planRef sets the plan's ref, and what is in it, or unknown where that depends on things that are not known yet.
+// planRef sets the plan's ref, and what is in it, or unknown where that depends on things that are not known yet. It returns
+// the ports that the image exposes, if it could be looked at.
 //
 // An existing snapshot of the same description is left as it is when the image cannot be resolved, with a warning: it can
 // still be read, and destroyed, where there is no engine or when the image is gone.
-func (r *snapshotResource) planRef(ctx context.Context, plan, state *snapshotModel) diag.Diagnostics {
-	var diags diag.Diagnostics
+func (r *snapshotResource) planRef(ctx context.Context, plan, state *snapshotModel) (imagePorts []string, diags diag.Diagnostics) {
 	described, err := plan.described(ctx)
 	if err != nil {
 		diags.AddError("Plan Cannot Be Read", err.Error())
-		return diags
+		return nil, diags
 	}
 	if !described {
 		plan.setUnknownRef()
-		return diags
+		return nil, diags
 	}
 	opts, diags := plan.options(ctx)
 	unchanged := false
@@ -73,38 +80,40 @@ func (r *snapshotResource) planRef(ctx context.Context, plan, state *snapshotMod
 		unchanged = reflect.DeepEqual(was, opts)
 	}
 	if diags.HasError() {
-		return diags
+		return nil, diags
 	}
 	if !r.backends.engineKnown() {
 		if !unchanged {
 			plan.setUnknownRef()
 		}
-		return diags
+		return nil, diags
 	}
-	ref, err := r.resolve(ctx, opts)
+	target, err := r.resolve(ctx, opts)
 	switch {
 	case err == nil:
-		plan.setRef(ref)
+		plan.setRef(target.Ref)
 	case unchanged:
 		diags.AddAttributeWarning(path.Root("image"), "Image Not Resolved",
 			"Whether the image's name stands for another image now cannot be told, so the snapshot is left as it is: "+err.Error())
 	case errors.Is(err, engine.ErrUnreachable):
 		diags.AddError("No Docker Engine", err.Error())
+	case errors.Is(err, build.ErrDescription):
+		diags.AddError("Snapshot Cannot Be Described", err.Error())
 	default:
 		diags.AddAttributeError(path.Root("image"), "Image Cannot Be Resolved", err.Error())
 	}
-	return diags
+	return target.ImagePorts, diags
 }
 
-// resolve returns the ref that a build would publish to, pulling the image if the engine lacks it.
-func (r *snapshotResource) resolve(ctx context.Context, opts build.Options) (snapshot.Ref, error) {
+// resolve returns what a build would publish, pulling the image if the engine lacks it.
+func (r *snapshotResource) resolve(ctx context.Context, opts build.Options) (build.Target, error) {
 	eng, err := r.backends.openEngine(ctx)
 	if err != nil {
-		return snapshot.Ref{}, err
+		return build.Target{}, err
 	}
 	defer eng.Close()
 	if opts.Pull.RegistryAuth, err = pullAuth(ctx, eng, opts.Spec.Config.Image); err != nil {
-		return snapshot.Ref{}, err
+		return build.Target{}, err
 	}
 	return build.Resolve(ctx, eng, opts)
 }
@@ -115,10 +124,10 @@ var frozen = []struct {
 	attribute string
 	of        func(build.Options) any
 }{
+	{"env", func(o build.Options) any { return perAllocation(o.Spec.Config.Env) }},
 	{"hostname", func(o build.Options) any { return o.Spec.Config.Hostname }},
-	{"ports", func(o build.Options) any { return o.Spec.Config.ExposedPorts }},
 	{"mounts", func(o build.Options) any { return o.Spec.Host.Mounts }},
-	{"network_mode", func(o build.Options) any { return o.Spec.Host.NetworkMode }},
+	{"network_mode", func(o build.Options) any { return networkMode(o.Spec.Host.NetworkMode) }},
 	{"warm_up", func(o build.Options) any { return o.Warmup }},
 	{"checkpoint", func(o build.Options) any { return o.Checkpoint }},
 	{"ready", func(o build.Options) any {
@@ -127,10 +136,52 @@ var frozen = []struct {
 	}},
 }
 
+// perAllocation returns the variables that are left out of a ref. The donor has them all the same, and so has each clone.
+func perAllocation(env []string) []string {
+	var list []string
+	for _, kv := range env {
+		if name, _, _ := strings.Cut(kv, "="); snapshot.PerAllocation(name) {
+			list = append(list, kv)
+		}
+	}
+	return list
+}
+
+// networkMode returns one spelling of the engine's default.
+func networkMode(mode container.NetworkMode) container.NetworkMode {
+	if mode == "" || mode.IsDefault() {
+		return network.NetworkBridge
+	}
+	return mode
+}
+
+// allPorts returns what an app listens on as far as is known, sorted.
+func allPorts(imagePorts []string, opts build.Options) []string {
+	ports := slices.Clone(imagePorts)
+	for port := range opts.Spec.Config.ExposedPorts {
+		ports = append(ports, string(port))
+	}
+	slices.Sort(ports)
+	return slices.Compact(ports)
+}
+
+// sameStore reports whether two addresses are one store's.
+func sameStore(a, b types.String) bool {
+	if a.Equal(b) || a.IsUnknown() || b.IsUnknown() {
+		return a.Equal(b)
+	}
+	one, err := store.Canonical(a.ValueString())
+	if err != nil {
+		return false
+	}
+	other, err := store.Canonical(b.ValueString())
+	return err == nil && one == other
+}
+
 // replacement returns the attributes that make the plan another snapshot than the state's.
-func replacement(ctx context.Context, state, plan *snapshotModel) (path.Paths, diag.Diagnostics) {
+func replacement(ctx context.Context, state, plan *snapshotModel, imagePorts []string) (path.Paths, diag.Diagnostics) {
 	var replace path.Paths
-	if !plan.Store.Equal(state.Store) {
+	if !sameStore(plan.Store, state.Store) {
 		replace.Append(path.Root("store"))
 	}
 	if !plan.Ref.Equal(state.Ref) {
@@ -151,6 +202,9 @@ func replacement(ctx context.Context, state, plan *snapshotModel) (path.Paths, d
 	diags.Append(more...)
 	if diags.HasError() {
 		return nil, diags
+	}
+	if !slices.Equal(allPorts(imagePorts, was), allPorts(imagePorts, will)) {
+		replace.Append(path.Root("ports"))
 	}
 	for _, f := range frozen {
 		if !reflect.DeepEqual(f.of(was), f.of(will)) {

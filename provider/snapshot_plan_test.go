@@ -40,12 +40,20 @@ func TestReplacement(t *testing.T) {
 		"timeouts":              {base.applied(), base.applied().with("timeouts", object{"create": "1h"}), "[]"},
 		"default written out":   {base.applied(), base.applied().with("checkpoint", object{"tcp": "close"}).with("nomad", false).with("warm_up", list{object{"path": "/", "method": "GET", "count": 1}}), "[]"},
 		"same tag, other name":  {base.applied(), base.applied().with("image", "web:2"), "[]"},
+		"image's port":          {base.applied(), base.applied().with("ports", list{"3000"}), "[]"},
+		"no port any more":      {base.applied().with("ports", list{"3000", "80"}), base.applied().with("ports", list{"3000"}), "[ports]"},
+		"engine's network":      {base.applied(), base.applied().with("network_mode", "bridge"), "[]"},
+		"slash after store":     {base.applied(), base.applied().with("store", "/srv/"), "[]"},
+		"store as URL":          {base.applied(), base.applied().with("store", "file:///srv"), "[]"},
+		"slash after bucket":    {base.applied().with("store", "gs://b/p"), base.applied().with("store", "gs://b/p/"), "[]"},
+		"variable of Nomad's":   {base.applied(), base.applied().with("env", object{"NOMAD_X": "1"}), "[env]"},
+		"hostname variable":     {base.applied().with("env", object{"HOSTNAME": "a"}), base.applied().with("env", object{"HOSTNAME": "b"}), "[env]"},
 		"imported, same ref":    {imported, base.applied(), "[]"},
 		"imported, other ref":   {imported, base.applied().with("ref", "aa/dd/amd64"), "[image_id,ref]"},
 		"imported, other store": {imported, base.applied().with("store", "gs://b"), "[store]"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, diags := replacement(context.Background(), tc.state.model(t), tc.plan.model(t))
+			got, diags := replacement(context.Background(), tc.state.model(t), tc.plan.model(t), []string{"3000/tcp"})
 			if diags.HasError() {
 				t.Fatalf("%v", diags)
 			}
@@ -67,10 +75,10 @@ func TestUnknownDescriptionReplaces(t *testing.T) {
 		}
 		r := &snapshotResource{backends: &backends{}}
 		state := minimal().applied().model(t)
-		if diags := r.planRef(ctx, &plan, state); diags.HasError() { // needs no engine
+		if _, diags := r.planRef(ctx, &plan, state); diags.HasError() { // needs no engine
 			t.Fatalf("%v", diags)
 		}
-		replace, diags := replacement(ctx, state, &plan)
+		replace, diags := replacement(ctx, state, &plan, nil)
 		if diags.HasError() || len(replace) == 0 {
 			t.Errorf("%s unknown: replaced because of %s, %v", name, replace, diags)
 		}
@@ -84,15 +92,15 @@ func TestUnknownEngine(t *testing.T) {
 	state := minimal().applied().model(t)
 
 	same := minimal().applied().model(t)
-	if diags := r.planRef(ctx, same, state); diags.HasError() || !same.Ref.Equal(state.Ref) {
+	if _, diags := r.planRef(ctx, same, state); diags.HasError() || !same.Ref.Equal(state.Ref) {
 		t.Errorf("same description: ref %s, %v", same.Ref, diags)
 	}
 	other := minimal().applied().with("user", "1000").model(t)
-	if diags := r.planRef(ctx, other, state); diags.HasError() || !other.Ref.IsUnknown() {
+	if _, diags := r.planRef(ctx, other, state); diags.HasError() || !other.Ref.IsUnknown() {
 		t.Errorf("other description: ref %s, %v", other.Ref, diags)
 	}
 	fresh := minimal().model(t)
-	if diags := r.planRef(ctx, fresh, nil); diags.HasError() || !fresh.Ref.IsUnknown() {
+	if _, diags := r.planRef(ctx, fresh, nil); diags.HasError() || !fresh.Ref.IsUnknown() {
 		t.Errorf("new: ref %s, %v", fresh.Ref, diags)
 	}
 }

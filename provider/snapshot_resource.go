@@ -96,12 +96,12 @@ func (r *snapshotResource) build(ctx context.Context, plan *snapshotModel, opts 
 	if opts.Pull.RegistryAuth, err = pullAuth(ctx, eng, opts.Spec.Config.Image); err != nil {
 		return nil, err
 	}
-	ref, err := build.Resolve(ctx, eng, opts)
+	target, err := build.Resolve(ctx, eng, opts)
 	if err != nil {
 		return nil, err
 	}
-	if !r.backends.claim(s, ref) {
-		return nil, fmt.Errorf("%s in %s: %w", ref, s.URL(), errDescribedTwice)
+	if !r.backends.claim(s, target.Ref) {
+		return nil, fmt.Errorf("%s in %s: %w", target.Ref, s.URL(), errDescribedTwice)
 	}
 	opts.Store = s
 	opts.Force = true

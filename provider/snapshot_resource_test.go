@@ -101,9 +101,14 @@ func TestLifecycle(t *testing.T) {
 			{
 				Config: hcl(s, img.tag, `
 					env        = { GREETING = "hello" }
-					nomad      = false
-					checkpoint = { tcp = "close" }
-					timeouts   = { create = "5m" }`),
+					nomad        = false
+					user         = "root"
+					working_dir  = "/"
+					ports        = ["80"]
+					network_mode = "bridge"
+					checkpoint   = { tcp = "close" }
+					timeouts     = { create = "5m" }
+					store        = "`+s.url+`/"`),
 				ConfigPlanChecks:  planned(plancheck.ResourceActionUpdate),
 				ConfigStateChecks: []statecheck.StateCheck{note(same, "digest")},
 			},
@@ -112,13 +117,13 @@ func TestLifecycle(t *testing.T) {
 				ImportState:       true,
 				ImportStateVerify: true,
 				// What a snapshot does not say.
-				ImportStateVerifyIgnore: []string{"ready", "env", "nomad", "checkpoint", "timeouts"},
+				ImportStateVerifyIgnore: []string{"ready", "env", "nomad", "user", "working_dir", "ports", "network_mode", "checkpoint", "timeouts", "store"},
 			},
 			{
 				ResourceName:            web,
 				ImportState:             true,
 				ImportStateVerify:       true,
-				ImportStateVerifyIgnore: []string{"ready", "env", "nomad", "checkpoint", "timeouts"},
+				ImportStateVerifyIgnore: []string{"ready", "env", "nomad", "user", "working_dir", "ports", "network_mode", "checkpoint", "timeouts", "store"},
 				ImportStateIdFunc: func(state *terraform.State) (string, error) {
 					return s.url + "#" + state.RootModule().Resources[web].Primary.ID, nil
 				},

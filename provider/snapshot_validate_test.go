@@ -87,6 +87,7 @@ func TestInvalidConfigurationsNameTheAttribute(t *testing.T) {
 		"checkpoint tcp":     {minimal().with("checkpoint", object{"tcp": "keep"}), "checkpoint", "one of"},
 		"checkpoint ghost":   {minimal().with("checkpoint", object{"ghost_limit": -1}), "checkpoint", "at least 0"},
 		"capability":         {secure(object{"cap_add": list{"net-admin"}}), "security", "capability"},
+		"no capability":      {secure(object{"cap_drop": list{"NET_ADMINS"}}), "security", `"NET_ADMINS", but must be the name of a capability`},
 		"ulimit":             {secure(object{"ulimits": object{"nofile": "many"}}), "security", "SOFT[:HARD]"},
 		"ulimit name":        {secure(object{"ulimits": object{"files": "1"}}), "security", "SOFT[:HARD]"},
 		"timeouts":           {minimal().with("timeouts", object{"create": "soon"}), "timeouts", "Time Duration"},

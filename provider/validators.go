@@ -8,9 +8,11 @@ import (
 	"net/url"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
+	caps "github.com/containerd/containerd/v2/pkg/cap"
 	"github.com/distribution/reference"
 	"github.com/docker/docker/client"
 	"github.com/docker/go-connections/nat"
@@ -181,8 +183,14 @@ func exposedPorts(ports []string) (nat.PortSet, error) {
 }
 
 func capability() validator.String {
-	return stringvalidator.RegexMatches(regexp.MustCompile(`^(?i)(CAP_)?[A-Z_]+$`),
-		"must be the name of a capability such as NET_ADMIN, or ALL")
+	return stringCheck{"the name of a capability such as NET_ADMIN, or ALL", func(s string) error {
+		// As Docker reads it. Whether the engine's kernel has it is seen when the engine is asked.
+		name := strings.ToUpper(s)
+		if name == "ALL" || slices.Contains(caps.Known(), "CAP_"+strings.TrimPrefix(name, "CAP_")) {
+			return nil
+		}
+		return errors.New("there is no such capability, see capabilities(7)")
+	}}
 }
 
 func ulimits() validator.Map {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/docker/docker/api/types/image"
@@ -114,17 +116,33 @@ func Snapshot(ctx context.Context, eng *engine.Engine, opts Options) (result *Re
 
 // Resolve returns the ref that Snapshot would publish to, without booting anything. Of opts it needs the image and how
 // it is started; a store, a probe and checkpoint options need not be known yet.
-func Resolve(ctx context.Context, eng *engine.Engine, opts Options) (snapshot.Ref, error) {
+func Resolve(ctx context.Context, eng *engine.Engine, opts Options) (Target, error) {
 	if err := opts.validateImage(); err != nil {
-		return snapshot.Ref{}, err
+		return Target{}, err
 	}
 	spec, err := donorSpec(opts, "")
 	if err != nil {
-		return snapshot.Ref{}, err
+		return Target{}, err
 	}
-	_, _, ref, err := resolve(ctx, eng, opts, spec)
-	return ref, err
+	img, _, ref, err := resolve(ctx, eng, opts, spec)
+	if err != nil {
+		return Target{}, err
+	}
+	target := Target{Ref: ref}
+	if img.Config != nil {
+		target.ImagePorts = slices.Sorted(maps.Keys(img.Config.ExposedPorts))
+	}
+	return target, nil
 }
+
+// Target is what a build would publish.
+type Target struct {
+	Ref        snapshot.Ref
+	ImagePorts []string // that the image exposes: "80/tcp", sorted
+}
+
+// ErrDescription is returned for a container that can't be described, whatever its image.
+var ErrDescription = errors.New("the container's description can't be used")
 
 func resolve(ctx context.Context, eng *engine.Engine, opts Options, spec engine.Spec) (image.InspectResponse, snapshot.RunConfig, snapshot.Ref, error) {
 	fail := func(err error) (image.InspectResponse, snapshot.RunConfig, snapshot.Ref, error) {
@@ -139,7 +157,7 @@ func resolve(ctx context.Context, eng *engine.Engine, opts Options, spec engine.
 	}
 	run, err := engine.Effective(spec, img)
 	if err != nil {
-		return fail(err)
+		return fail(fmt.Errorf("%w: %w", ErrDescription, err))
 	}
 	if len(run.Args) == 0 {
 		return fail(fmt.Errorf("image %q has no command: give one", spec.Config.Image))

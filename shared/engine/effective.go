@@ -55,6 +55,7 @@ func Effective(spec Spec, img image.InspectResponse) (snapshot.RunConfig, error)
 			run.Mounts = append(run.Mounts, snapshot.Mount{Destination: path.Clean(dest), Type: "bind"})
 		}
 	}
+	run.User, run.WorkingDir = normalUser(run.User), normalDir(run.WorkingDir)
 	if len(entrypoint) == 1 && entrypoint[0] == "" {
 		entrypoint = nil
 	}
@@ -83,6 +84,34 @@ func Effective(spec Spec, img image.InspectResponse) (snapshot.RunConfig, error)
 	run.Mounts = mergeMounts(run.Mounts, mounts)
 	run.Security, err = security(spec)
 	return run, err
+}
+
+// normalUser returns one spelling of a user; "" for root, as in an image that names none. A group is kept: the engine gives a
+// user without one its further groups.
+func normalUser(user string) string {
+	const root, superuser = "root", "0"
+	name, group, _ := strings.Cut(user, ":")
+	if name == "" || name == root {
+		name = superuser
+	}
+	if group == root {
+		group = superuser
+	}
+	switch {
+	case group != "":
+		return name + ":" + group
+	case name == superuser:
+		return ""
+	}
+	return name
+}
+
+// normalDir returns one spelling of a working directory; "" for the root directory.
+func normalDir(dir string) string {
+	if dir = path.Clean("/" + dir); dir == "/" {
+		return ""
+	}
+	return dir
 }
 
 // mounts lists what the request mounts, binds and volumes alike.

@@ -45,6 +45,30 @@ func TestEffectiveTakesTheImagesDefaults(t *testing.T) {
 	require.Equal(t, []snapshot.Mount{{Destination: "/data", Type: "bind"}}, run.Mounts)
 }
 
+// TestEffectiveSpellings: what the engine takes for the same is the same.
+func TestEffectiveSpellings(t *testing.T) {
+	bare := web()
+	bare.Config.User, bare.Config.WorkingDir = "", ""
+	ref := func(user, dir string) string {
+		run, err := Effective(Spec{Config: &container.Config{Image: "web", User: user, WorkingDir: dir}}, bare)
+		require.NoError(t, err)
+		return run.Fingerprint()
+	}
+	for _, user := range []string{"0", "root"} {
+		require.Equal(t, ref("", ""), ref(user, ""), user)
+	}
+	for _, user := range []string{"root:root", "root:0", "0:root", ":0"} {
+		require.Equal(t, ref("0:0", ""), ref(user, ""), user)
+	}
+	require.NotEqual(t, ref("", ""), ref("0:0", ""), "which has no further groups")
+	require.NotEqual(t, ref("", ""), ref("app", ""))
+	for _, dir := range []string{"/", "//", "/."} {
+		require.Equal(t, ref("", ""), ref("", dir), dir)
+	}
+	require.Equal(t, ref("", "/srv"), ref("", "/srv/"))
+	require.Equal(t, "", effective(t, Spec{Config: &container.Config{User: "root"}}).User, "the image's user is another")
+}
+
 func TestEffectiveCommand(t *testing.T) {
 	tests := []struct {
 		name            string

@@ -32,7 +32,7 @@ func Fit(cfg snapshot.Config, img image.InspectResponse, run snapshot.RunConfig,
 		{"image", cfg.Image.ID.String(), img.ID},
 		{"architecture", cfg.Image.Arch, img.Architecture},
 		{"command", frozen.Args, run.Args},
-		{"user", frozen.User, run.User},
+		{"user", orSuperuser(frozen.User), orSuperuser(run.User)},
 		{"working directory", orRoot(frozen.WorkingDir), orRoot(run.WorkingDir)},
 		{"terminal", frozen.TTY, run.TTY},
 	}
@@ -116,6 +116,13 @@ func describeMount(m snapshot.Mount) string {
 		return "a read-only " + m.Type
 	}
 	return "a writable " + m.Type
+}
+
+func orSuperuser(user string) string {
+	if user == "" {
+		return "root"
+	}
+	return user
 }
 
 func orRoot(dir string) string {

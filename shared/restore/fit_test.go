@@ -36,7 +36,7 @@ func TestFit(t *testing.T) {
 		{"the same", func(*snapshot.RunConfig) {}, "", ""},
 		{"other ports", func(r *snapshot.RunConfig) { r.Ports = nil }, "", ""},
 		{"command", func(r *snapshot.RunConfig) { r.Args = []string{"puma", "-p", "4000"} }, "command", `the snapshot's command is "[puma -p 3000]" and the container's is "[puma -p 4000]"`},
-		{"user", func(r *snapshot.RunConfig) { r.User = "" }, "user", `the snapshot's user is "app" and the container's is ""`},
+		{"user", func(r *snapshot.RunConfig) { r.User = "" }, "user", `the snapshot's user is "app" and the container's is "root"`},
 		{"working directory", func(r *snapshot.RunConfig) { r.WorkingDir = "" }, "working directory", `the snapshot's working directory is "/srv" and the container's is "/"`},
 		{"terminal", func(r *snapshot.RunConfig) { r.TTY = true }, "terminal", "the container has a terminal"},
 		{"further variable", func(r *snapshot.RunConfig) { r.Env["DEBUG"] = "3333" }, "environment", "the container sets the environment variable DEBUG, which the snapshot does not have"},

@@ -33,6 +33,19 @@ func Validate(address string) error {
 	return err
 }
 
+// Canonical returns the one spelling of a store's address: without trailing slashes, a directory as a plain path. It reports
+// what is wrong with an address that Open would refuse.
+func Canonical(address string) (string, error) {
+	l, err := parse(address)
+	switch {
+	case err != nil:
+		return "", err
+	case l.dir != "":
+		return filepath.Clean(l.dir), nil
+	}
+	return l.url, nil
+}
+
 // location is a parsed address.
 type location struct {
 	url            string // normalised
