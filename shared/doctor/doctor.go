@@ -80,8 +80,8 @@ func engineChecks(ctx context.Context, host string) []Check {
 	}
 	runtime := runtimeRegistered(ctx, info)
 	checks := []Check{
-		engineVersion(c, info, eng.Client.DaemonHost()), experimental(info), storageDriver(info), userNamespaces(info),
-		cgroups(info), runtime,
+		engineVersion(c, info, eng.Client.DaemonHost()), engineCapabilities(eng.Client.DaemonHost()), experimental(info), storageDriver(info),
+		userNamespaces(info), cgroups(info), runtime,
 	}
 	if runtime.Status == OK {
 		checks = append(checks, pageServer(ctx, runtime.Found))

@@ -27,6 +27,7 @@ func TestRunOnFitMachine(t *testing.T) {
 		names[c.Name] = c
 	}
 	require.NoError(t, Err(checks))
+	require.Contains(t, names, "engine's capabilities")
 	require.Equal(t, OK, names["docker engine"].Status)
 	require.Equal(t, OK, names["CRIU"].Status)
 	require.Equal(t, OK, names["runtime criu-docker"].Status)
@@ -145,6 +146,11 @@ func TestPageServer(t *testing.T) {
 func TestMain(m *testing.M) {
 	if len(os.Args) == 2 && os.Args[1] == "--version" {
 		return
+	}
+	if socket := os.Getenv(listenEnv); socket != "" {
+		if err := listenAsEngine(socket); err != nil {
+			os.Exit(1)
+		}
 	}
 	os.Exit(m.Run())
 }
