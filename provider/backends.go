@@ -25,8 +25,8 @@ type backends struct {
 	host  types.String // null: the engine's own default
 	store types.String // null: every resource names its own
 
-	// claimed holds STORE#REF of what this run of Terraform creates.
-	claimed sync.Map
+	// planned holds STORE#REF of what this run of Terraform plans, with the resource's mark; claimed of what it creates.
+	planned, claimed sync.Map
 
 	sweeping sync.Mutex
 	unswept  map[string]bool // by store: a sweep found it busy; guarded by sweeping
@@ -35,12 +35,21 @@ type backends struct {
 // claim notes that a resource publishes to a ref. It is false when another one has claimed that in the same run: then two
 // resources describe one snapshot, and each apply would make one of them take it from the other.
 func (b *backends) claim(s store.Store, ref snapshot.Ref) bool {
-	url, err := store.Canonical(s.URL())
-	if err != nil {
-		url = s.URL()
-	}
-	_, taken := b.claimed.LoadOrStore(url+"#"+ref.String(), true)
+	_, taken := b.claimed.LoadOrStore(claimKey(s.URL(), ref.String()), true)
 	return !taken
+}
+
+// plan is claim for what is only planned, once or twice for the same resource, which is told by its mark.
+func (b *backends) plan(storeURL, ref, mark string) bool {
+	owner, _ := b.planned.LoadOrStore(claimKey(storeURL, ref), mark)
+	return owner == mark
+}
+
+func claimKey(storeURL, ref string) string {
+	if canonical, err := store.Canonical(storeURL); err == nil {
+		storeURL = canonical
+	}
+	return storeURL + "#" + ref
 }
 
 // sweep removes the content of a store that no ref leads to. Destroys of several snapshots run at the same time, but a store is

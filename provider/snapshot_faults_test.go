@@ -133,6 +133,15 @@ resource "criu_snapshot" "web" {
 	}}})
 }
 
+// TestNoBucket: a mistyped bucket is found by the plan, before anything is built.
+func TestNoBucket(t *testing.T) {
+	run(t, resource.TestCase{Steps: []resource.TestStep{{
+		Config:      hcl(testStore{url: "gs://no-such-bucket"}, baseImage, ""),
+		PlanOnly:    true,
+		ExpectError: says(`bucket no-such-bucket does not exist`),
+	}}})
+}
+
 // TestStoreFromEnvironment: neither the provider nor the resource need to name the store.
 func TestStoreFromEnvironment(t *testing.T) {
 	s, img := directory(t), newImage(t)

@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
+	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/docker/docker/api/types/container"
@@ -49,12 +52,70 @@ func (r *snapshotResource) ModifyPlan(ctx context.Context, req resource.ModifyPl
 	if resp.Diagnostics.HasError() {
 		return
 	}
+	resp.Diagnostics.Append(r.planAlone(ctx, &plan, req.Private, resp.Private)...)
+	if state == nil || !sameStore(plan.Store, state.Store) {
+		resp.Diagnostics.Append(r.checkStore(ctx, &plan)...)
+	}
+	if resp.Diagnostics.HasError() {
+		return
+	}
 	if state != nil {
 		replace, diags := replacement(ctx, state, &plan, imagePorts)
 		resp.Diagnostics.Append(diags...)
 		resp.RequiresReplace = append(resp.RequiresReplace, replace...)
 	}
 	resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
+}
+
+// markKey is where a resource's private data has its mark. Terraform does not say which resource a plan is of, and asks twice
+// for one that is replaced.
+const markKey = "mark"
+
+// privateData is what Terraform keeps for the provider beside a resource's state.
+type privateData interface {
+	GetKey(ctx context.Context, key string) ([]byte, diag.Diagnostics)
+	SetKey(ctx context.Context, key string, value []byte) diag.Diagnostics
+}
+
+// planAlone sees that no other resource of the configuration describes the same snapshot.
+func (r *snapshotResource) planAlone(ctx context.Context, plan *snapshotModel, was, will privateData) diag.Diagnostics {
+	if plan.Ref.IsUnknown() || plan.Store.IsUnknown() {
+		return nil
+	}
+	mark, diags := was.GetKey(ctx, markKey)
+	if mark == nil {
+		mark = strconv.AppendQuote(nil, rand.Text())
+		diags.Append(will.SetKey(ctx, markKey, mark)...)
+	}
+	if !r.backends.plan(plan.Store.ValueString(), plan.Ref.ValueString(), string(mark)) {
+		diags.Append(describedTwice(fmt.Errorf("%s in %s: %w", plan.Ref.ValueString(), plan.Store.ValueString(), errDescribedTwice)))
+	}
+	return diags
+}
+
+// checkStore sees that the store of a new snapshot can be reached before anything is built: its bucket is there, and the
+// machine may read it. A directory is made by the first publication.
+func (r *snapshotResource) checkStore(ctx context.Context, plan *snapshotModel) (diags diag.Diagnostics) {
+	if plan.Store.IsUnknown() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	s, err := r.backends.openStore(ctx, plan.Store)
+	if err == nil {
+		defer s.Close()
+		name := plan.Ref.ValueString()
+		if plan.Ref.IsUnknown() {
+			name = "any" // whether it is there or not: the store has answered
+		}
+		_, err = s.GetRef(ctx, name)
+	}
+	switch {
+	case err == nil, errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrNoStore), errors.Is(err, store.ErrCorrupt):
+	default:
+		diags.AddAttributeError(path.Root("store"), "Store Cannot Be Used", err.Error())
+	}
+	return diags
 }
 
 // planRef sets the plan's ref, and what is in it, or unknown where that depends on things that are not known yet. It returns

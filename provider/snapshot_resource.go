@@ -121,13 +121,17 @@ func (r *snapshotResource) build(ctx context.Context, plan *snapshotModel, opts 
 var errDescribedTwice = errors.New("another resource of this configuration describes the same snapshot, and a ref belongs to one " +
 	"resource: remove one of the two and refer to the other, or tell them apart by what clones are started with, such as command or env")
 
+func describedTwice(err error) diag.Diagnostic {
+	return diag.NewErrorDiagnostic("Two Resources Describe the Same Snapshot", err.Error())
+}
+
 // buildError tells why a snapshot was not built, and what to do if that is known.
 func buildError(err error) diag.Diagnostic {
 	switch {
 	case errors.Is(err, build.ErrImageMoved):
 		return diag.NewAttributeErrorDiagnostic(path.Root("image"), "Image Changed Since the Plan", err.Error()+". Nothing was built; plan again.")
 	case errors.Is(err, errDescribedTwice):
-		return diag.NewErrorDiagnostic("Two Resources Describe the Same Snapshot", err.Error())
+		return describedTwice(err)
 	case errors.Is(err, store.ErrConflict):
 		return diag.NewErrorDiagnostic("Snapshot Not Published", err.Error()+". Nothing was overwritten; apply again.")
 	case errors.Is(err, fs.ErrPermission):

@@ -59,43 +59,35 @@ func TestParallel(t *testing.T) {
 	})
 }
 
-// TestDescribedTwice: two resources that would take one ref from each other are refused when both are new.
+// TestDescribedTwice: two resources that would take one ref from each other are refused by the plan, both new or one of them.
 func TestDescribedTwice(t *testing.T) {
 	s, img := directory(t), newImage(t)
-	run(t, resource.TestCase{Steps: []resource.TestStep{{
-		Config:      withSecond(hcl(s, img.tag, ""), img.tag, ""),
-		ExpectError: says(`Two Resources Describe the Same Snapshot`),
-	}}})
-	if left := s.objects(t); len(left) > 0 {
-		t.Errorf("left in the store: %q", left)
+	one := hcl(s, img.tag, "")
+	refused := func(second string) resource.TestStep {
+		return resource.TestStep{Config: second, PlanOnly: true, ExpectError: says(`Two Resources Describe the Same Snapshot`)}
 	}
+	run(t, resource.TestCase{Steps: []resource.TestStep{
+		refused(withSecond(one, img.tag, "")),
+		{Config: one},
+		refused(withSecond(one, img.tag, "")),
+		refused(withSecond(one, img.tag, fmt.Sprintf("store = %q", "file://"+s.url+"/"))),
+		{Config: one, ConfigPlanChecks: nothingPlanned()},
+	}})
 }
 
-// TestDestroyOfOneOfTwo: when a second resource comes later, the ref is its own, and the first one's destroy leaves it alone.
-func TestDestroyOfOneOfTwo(t *testing.T) {
-	onEachStore(t, func(t *testing.T, s testStore) {
-		img := newImage(t)
-		run(t, resource.TestCase{Steps: []resource.TestStep{
-			{Config: hcl(s, img.tag, "")},
-			{
-				Config:             withSecond(hcl(s, img.tag, ""), img.tag, ""),
-				ExpectNonEmptyPlan: true, // the first one is planned again
-			},
-			{
-				// Renamed, as it were: in one apply the first one, which is not there any more, and the second one's content.
-				Config: withSecond(fmt.Sprintf("provider \"criu\" {\n store = %q\n}\n", s.url), img.tag, ""),
-				ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{
-					plancheck.ExpectResourceAction(second, plancheck.ResourceActionNoop),
-				}},
-				Check: func(state *terraform.State) error {
-					if refs := s.refs(t); len(refs) != 1 || refs[0] != state.RootModule().Resources[second].Primary.ID {
-						return fmt.Errorf("%s holds %q, want the second resource's snapshot", s.url, refs)
-					}
-					return nil
-				},
-			},
-		}})
-	})
+// TestRefPassedOn: what one resource gives up another one may take in the same run.
+func TestRefPassedOn(t *testing.T) {
+	s, img := directory(t), newImage(t)
+	run(t, resource.TestCase{Steps: []resource.TestStep{
+		{Config: withSecond(hcl(s, img.tag, ""), img.tag, `env = { SECOND = "1" }`)},
+		{
+			Config: withSecond(hcl(s, img.tag, `env = { A = "b" }`), img.tag, `depends_on = [criu_snapshot.web]`),
+			ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{
+				plancheck.ExpectResourceAction(web, plancheck.ResourceActionDestroyBeforeCreate),
+				plancheck.ExpectResourceAction(second, plancheck.ResourceActionDestroyBeforeCreate),
+			}},
+		},
+	}})
 }
 
 // TestRenamed: a resource under another name publishes what the former one deletes, in one apply and in any order.
