@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -12,8 +11,6 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/container"
-	"github.com/moby/go-archive"
-	"github.com/moby/go-archive/compression"
 
 	"github.com/criu-docker/criu-docker/shared/criu"
 	"github.com/criu-docker/criu-docker/shared/engine"
@@ -87,6 +84,7 @@ func (d *donor) boot(ctx context.Context, spec engine.Spec) error {
 
 // freeze checkpoints the donor, which ends it, and collects what a snapshot is made of.
 func (d *donor) freeze(ctx context.Context, cfg snapshot.Config) (snapshot.Source, error) {
+	d.warnOfLosses(ctx)
 	end := d.progress.begin("freeze")
 	if err := d.checkpoint(ctx); err != nil {
 		return snapshot.Source{}, fmt.Errorf("freeze %q: %w", d.opts.Spec.Config.Image, err)
@@ -105,7 +103,8 @@ func (d *donor) freeze(ctx context.Context, cfg snapshot.Config) (snapshot.Sourc
 		return snapshot.Source{}, fmt.Errorf("the donor did not run under the runtime %q: register it with `criu-docker runtime install`", engine.RuntimeName)
 	}
 	src := snapshot.Source{CheckpointDir: d.work.checkpoint()}
-	if src.RootfsTar, err = captureLayer(report.UpperDir, d.work.rootfs()); err != nil {
+	var socketFiles []string
+	if src.RootfsTar, socketFiles, err = captureLayer(report.UpperDir, d.work.rootfs()); err != nil {
 		return snapshot.Source{}, err
 	}
 	end("captured")
@@ -118,9 +117,35 @@ func (d *donor) freeze(ctx context.Context, cfg snapshot.Config) (snapshot.Sourc
 	if err != nil {
 		return snapshot.Source{}, fmt.Errorf("what was frozen: %w", err)
 	}
+	for _, w := range slices.Concat(unboundSockets(socketFiles, frozen.Sockets), spinningFIFOs(frozen.Files, cfg.Host.CRIU)) {
+		d.progress.warn("%s", w)
+	}
 	cfg.Processes, cfg.Files, cfg.Sockets, cfg.Mounts = frozen.Processes, frozen.Files, frozen.Sockets, frozen.Mounts
 	src.Config = cfg
 	return src, nil
+}
+
+// warnOfLosses looks at the running donor for what its clones will lack without a word from CRIU. The network of the host, and
+// that of another container, is not the donor's to look at.
+func (d *donor) warnOfLosses(ctx context.Context) {
+	pids, err := runDir.Processes(d.id)
+	var c container.InspectResponse
+	if err == nil {
+		c, err = d.eng.Client.ContainerInspect(ctx, d.id)
+	}
+	var options, groups []string
+	if err == nil {
+		options, err = lostOptions(pids)
+	}
+	if err == nil && !c.HostConfig.NetworkMode.IsHost() && !c.HostConfig.NetworkMode.IsContainer() {
+		groups, err = lostGroups(c.State.Pid)
+	}
+	if err != nil {
+		d.progress.warn("what clones lack of the donor's sockets could not be found out: %v", err)
+	}
+	for _, w := range slices.Concat(options, groups) {
+		d.progress.warn("%s", w)
+	}
 }
 
 // freezeTimeout bounds the writing of the donor's memory to disk.
@@ -185,34 +210,6 @@ func (d *donor) withOutput(err error) error {
 		return err
 	}
 	return fmt.Errorf("%w; the donor's last output:\n%s", err, out)
-}
-
-// captureLayer writes a container's layer as an uncompressed OCI layer to file. It returns "" if the layer is empty.
-func captureLayer(upper, file string) (string, error) {
-	entries, err := os.ReadDir(upper)
-	if err != nil {
-		return "", fmt.Errorf("container layer: %w", err)
-	}
-	if len(entries) == 0 {
-		return "", nil
-	}
-	layer, err := archive.TarWithOptions(upper, &archive.TarOptions{
-		Compression:    compression.None,
-		WhiteoutFormat: archive.OverlayWhiteoutFormat,
-	})
-	if err != nil {
-		return "", fmt.Errorf("container layer: %w", err)
-	}
-	defer layer.Close()
-	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return "", fmt.Errorf("container layer: %w", err)
-	}
-	_, err = io.Copy(f, layer)
-	if err := errors.Join(err, f.Close()); err != nil {
-		return "", fmt.Errorf("container layer: %w", err)
-	}
-	return file, nil
 }
 
 // donorSpec is opts.Spec as a donor needs it: nothing published, nothing restarted, nothing removed by the engine, and

@@ -34,7 +34,7 @@ func TestWorkDirIsOwnedForAsLongAsItsBuildLives(t *testing.T) {
 
 func TestLayerOfADonor(t *testing.T) {
 	upper, file := t.TempDir(), filepath.Join(t.TempDir(), "rootfs.tar")
-	name, err := captureLayer(upper, file)
+	name, _, err := captureLayer(upper, file)
 	require.NoError(t, err)
 	require.Empty(t, name, "nothing was written")
 
@@ -45,7 +45,7 @@ func TestLayerOfADonor(t *testing.T) {
 	require.NoError(t, os.Mkdir(upper+"/replaced", 0o700))
 	require.NoError(t, unix.Setxattr(upper+"/replaced", "trusted.overlay.opaque", []byte("y"), 0))
 
-	name, err = captureLayer(upper, file)
+	name, _, err = captureLayer(upper, file)
 	require.NoError(t, err)
 	require.Equal(t, file, name)
 	f, err := os.Open(file)
@@ -64,4 +64,29 @@ func TestLayerOfADonor(t *testing.T) {
 		"etc/": tar.TypeDir, "etc/written": tar.TypeReg, "etc/link": tar.TypeSymlink, "etc/.wh.removed": tar.TypeReg,
 		"replaced/": tar.TypeDir, "replaced/.wh..wh..opq": tar.TypeReg,
 	}, got, "as an OCI layer")
+}
+
+// TestLayerWithSockets: an archive has no place for sockets, and whoever makes it is told which they are.
+func TestLayerWithSockets(t *testing.T) {
+	upper, file := t.TempDir(), filepath.Join(t.TempDir(), "rootfs.tar")
+	require.NoError(t, os.WriteFile(upper+"/file", nil, 0o600))
+	require.NoError(t, unix.Mknod(upper+"/[odd*name]", unix.S_IFSOCK|0o600, 0))
+	name, sockets, err := captureLayer(upper, file)
+	require.NoError(t, err)
+	require.Equal(t, file, name)
+	require.Equal(t, []string{"/[odd*name]"}, sockets)
+}
+
+// TestLayerThatCannotBeRead: a file of /sys says that it has a page, and has less. What could not be read as a whole must not be
+// published.
+func TestLayerThatCannotBeRead(t *testing.T) {
+	for _, place := range []string{"first", "zlast"} {
+		upper, file := t.TempDir(), filepath.Join(t.TempDir(), "rootfs.tar")
+		require.NoError(t, os.WriteFile(upper+"/middle", []byte("content"), 0o600))
+		require.NoError(t, os.WriteFile(filepath.Join(upper, place), nil, 0o600))
+		require.NoError(t, unix.Mount("/sys/kernel/mm/transparent_hugepage/enabled", filepath.Join(upper, place), "", unix.MS_BIND, ""))
+		t.Cleanup(func() { require.NoError(t, unix.Unmount(filepath.Join(upper, place), 0)) })
+		_, _, err := captureLayer(upper, file)
+		require.ErrorContains(t, err, "container layer", place)
+	}
 }

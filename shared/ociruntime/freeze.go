@@ -35,6 +35,11 @@ func (d RunDir) Stopped(containerID string) (string, error) {
 	return stoppedOf(pids), nil
 }
 
+// Processes returns the pids of a donor's processes, in the host's numbers.
+func (d RunDir) Processes(containerID string) ([]int, error) {
+	return container{run: d, id: containerID}.processes()
+}
+
 // processes returns the pids of a donor's processes, in the host's numbers.
 func (c container) processes() ([]int, error) {
 	m, err := c.cgroup()

@@ -1,0 +1,49 @@
+package build
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/criu-docker/criu-docker/shared/criu"
+)
+
+// What clones lack, without any word from CRIU.
+
+// unboundSockets warns of socket files that no process is bound to under that name: CRIU makes the files of bound sockets
+// anew, and others are in no archive.
+func unboundSockets(files []string, sockets []criu.Socket) []string {
+	var warnings []string
+	for _, file := range files {
+		bound := slices.ContainsFunc(sockets, func(s criu.Socket) bool {
+			if s.Protocol != "unix" || s.Source == "" {
+				return false
+			}
+			return s.Source == file || !path.IsAbs(s.Source) && strings.HasSuffix(file, "/"+path.Clean(s.Source))
+		})
+		if !bound {
+			warnings = append(warnings, fmt.Sprintf("clones lack the socket %s: no process is bound to it under that name; "+
+				"if the app needs it, let it bind there instead of linking or renaming it into place (supervisord does so)", file))
+		}
+	}
+	return warnings
+}
+
+// lastSpinning is the newest CRIU after whose restore a reader of a FIFO without writers polls without end.
+const lastSpinning = "4.2.1"
+
+// spinningFIFOs warns of FIFOs that are open, where CRIU restores them so that their readers spin.
+func spinningFIFOs(files []criu.OpenFile, version string) []string {
+	if criu.Older(lastSpinning, version) {
+		return nil
+	}
+	var warnings []string
+	for _, f := range files {
+		if f.Type == "fifo" {
+			warnings = append(warnings, fmt.Sprintf("process %d reads or writes the FIFO %s: CRIU %s restores one without writers so that "+
+				"poll(2) returns at once, again and again, until a writer has come and gone", f.PID, f.Path, version))
+		}
+	}
+	return warnings
+}
