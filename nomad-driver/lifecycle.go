@@ -115,6 +115,9 @@ func (d *Driver) run(eng *engine.Engine, cfg *drivers.TaskConfig, spec engine.Sp
 			d.logger.Debug("start", "task_id", cfg.ID, "step", e.Step, "message", e.Message, "elapsed", e.Elapsed)
 		},
 	}
+	opts.Spec.OnWarning = func(w string) {
+		d.logger.Warn("the engine warns of a task's container", "task_id", cfg.ID, "warning", w)
+	}
 	ctx := d.ctx // the plan's time does not count what a start waits for others; restore.Run bounds the rest
 	if plan.policy != restore.PolicyNever {
 		err := d.attachStore(ctx, &opts, plan)

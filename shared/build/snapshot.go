@@ -80,6 +80,7 @@ func Snapshot(ctx context.Context, eng *engine.Engine, opts Options) (result *Re
 		return nil, err
 	}
 	defer place.End()
+	spec.OnWarning = func(w string) { p.warn("the engine: %s", w) }
 	d := &donor{eng: eng, work: work, opts: opts, progress: &p}
 	if err := d.boot(ctx, spec); err != nil {
 		return nil, err
@@ -260,7 +261,9 @@ type progress struct {
 
 // warn notes what the user is to know although the build goes on.
 func (p *progress) warn(format string, args ...any) {
-	p.warnings = append(p.warnings, fmt.Sprintf(format, args...))
+	if w := fmt.Sprintf(format, args...); !slices.Contains(p.warnings, w) {
+		p.warnings = append(p.warnings, w)
+	}
 }
 
 // sweep removes what killed builds left. What it can't remove in time is no reason not to build.

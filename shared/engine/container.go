@@ -40,6 +40,11 @@ func (e *Engine) Create(ctx context.Context, spec Spec, runtime string) (id stri
 	if err != nil {
 		return "", fmt.Errorf("create container of %q: %w", spec.Config.Image, err)
 	}
+	if spec.OnWarning != nil {
+		for _, w := range resp.Warnings {
+			spec.OnWarning(w)
+		}
+	}
 	return resp.ID, nil
 }
 

@@ -16,4 +16,6 @@ type Spec struct {
 	Config  *container.Config
 	Host    *container.HostConfig
 	Network *network.NetworkingConfig
+	// OnWarning, if set, is told of each warning that the engine has about the container when it creates it.
+	OnWarning func(warning string)
 }

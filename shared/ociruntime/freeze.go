@@ -178,6 +178,18 @@ func (c container) thaw() error {
 	return nil
 }
 
+// criuKilled returns an error if runc says that a signal ended CRIU, and nil otherwise. runc gives it the name of whatever it was
+// doing with CRIU, which at first is to ask for its version.
+func criuKilled(said string) error {
+	_, signal, found := strings.Cut(said, "criu swrk failed: signal: ")
+	if !found {
+		return nil
+	}
+	signal, _, _ = strings.Cut(signal, "\n")
+	return fmt.Errorf("CRIU was ended by a signal (%s) while it froze the app; if the kernel's out-of-memory killer did it, dmesg says so",
+		strings.TrimRight(signal, `" `))
+}
+
 // runCheckpoint lets runc and CRIU freeze the donor. It prefers CRIU's own first error over runc's.
 func (c container) runCheckpoint(args []string, images string) error {
 	cmd, err := runcCommand(args...)
@@ -199,5 +211,8 @@ func (c container) runCheckpoint(args []string, images string) error {
 		return c.afterStall(err)
 	}
 	said, rerr := os.ReadFile(out.Name())
+	if killed := criuKilled(string(said)); killed != nil {
+		return killed
+	}
 	return c.explain(dumpLog, errors.Join(fmt.Errorf("runc checkpoint: %w: %s", err, strings.TrimSpace(string(said))), rerr))
 }

@@ -53,3 +53,11 @@ func TestStoppedOf(t *testing.T) {
 	want := "process " + strconv.Itoa(sleeper.Process.Pid) + " (sleep)"
 	require.Eventually(t, func() bool { return stoppedOf(pids) == want }, time.Minute, time.Millisecond)
 }
+
+// What runc 1.3.6 said when CRIU was killed.
+func TestCRIUKilled(t *testing.T) {
+	said := "CRIU version check failed: read criu-xprt-cln: connection reset by peer\ncriu swrk failed: signal: killed"
+	require.ErrorContains(t, criuKilled(said), "CRIU was ended by a signal (killed)")
+	require.ErrorContains(t, criuKilled(`level=error msg="x\ncriu swrk failed: signal: segmentation fault (core dumped)"`), "(segmentation fault (core dumped))")
+	require.NoError(t, criuKilled("CRIU version check failed: exec: criu: not found"))
+}

@@ -106,6 +106,7 @@ func (a *app) run(ctx context.Context, f runFlags, target string, command []stri
 		}
 	}
 	done("")
+	opts.Spec.OnWarning = func(w string) { fmt.Fprintln(a.stderr, "warning: the engine:", w) }
 	result, err := restore.Run(ctx, eng, opts)
 	if err == nil {
 		return a.started(ctx, eng, f, target, result, opts.Timeline)

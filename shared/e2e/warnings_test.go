@@ -1,0 +1,27 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/criu-docker/criu-docker/shared/restore"
+)
+
+// TestWarningsOfTheEngine: what the engine warns of when it creates a container reaches whoever asked for the container.
+func TestWarningsOfTheEngine(t *testing.T) {
+	l := newLab(t)
+	spec := l.spec(tiny, "")
+	disable := true
+	spec.Host.OomKillDisable = &disable // without a memory limit; of no effect with cgroup v2
+	result := l.build(spec, tinyReady)
+	require.Len(t, result.Warnings, 1, "once, though donor and profile have a container each")
+	require.Contains(t, strings.ToLower(result.Warnings[0]), "oom")
+
+	var warnings []string
+	spec.OnWarning = func(w string) { warnings = append(warnings, w) }
+	l.run(spec, restore.PolicyNever)
+	require.Len(t, warnings, 1)
+	require.Contains(t, strings.ToLower(warnings[0]), "oom")
+}
