@@ -179,7 +179,7 @@ func (d *snapshotDataSource) Read(ctx context.Context, req datasource.ReadReques
 // onlyRef returns the ref of the only snapshot of an image, on the given architecture if any is given.
 func onlyRef(ctx context.Context, s store.Store, image digest.Digest, arch string) (string, error) {
 	entries, err := s.ListRefs(ctx, image.Encoded()+"/")
-	if err != nil {
+	if err != nil && (len(entries) == 0 || !errors.Is(err, store.ErrCorrupt)) {
 		return "", err
 	}
 	var names []string

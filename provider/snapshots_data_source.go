@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework/datasource"
@@ -11,6 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/criu-docker/criu-docker/shared/snapshot"
+	"github.com/criu-docker/criu-docker/shared/store"
 )
 
 // snapshotsDataSource is the data source `criu_snapshots`: what a store holds.
@@ -99,7 +101,10 @@ func (d *snapshotsDataSource) Read(ctx context.Context, req datasource.ReadReque
 		prefix = digest.Digest(data.ImageID.ValueString()).Encoded() + "/"
 	}
 	entries, err := s.ListRefs(ctx, prefix)
-	if err != nil {
+	switch {
+	case errors.Is(err, store.ErrCorrupt):
+		resp.Diagnostics.AddWarning("Unreadable Ref", err.Error())
+	case err != nil:
 		resp.Diagnostics.AddError("Snapshots Cannot Be Listed", err.Error())
 		return
 	}
@@ -107,8 +112,8 @@ func (d *snapshotsDataSource) Read(ctx context.Context, req datasource.ReadReque
 	for _, e := range entries {
 		ref, err := snapshot.ParseRef(e.Name)
 		if err != nil {
-			resp.Diagnostics.AddError("Unreadable Ref", err.Error())
-			return
+			resp.Diagnostics.AddWarning("Unreadable Ref", err.Error())
+			continue
 		}
 		data.Snapshots = append(data.Snapshots, snapshotSummary{
 			Ref:          e.Name,

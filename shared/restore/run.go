@@ -240,7 +240,7 @@ func (s *start) resolve(ctx context.Context) (store.Entry, snapshot.Config, erro
 // nearest returns some snapshot of the image that is started otherwise, so that its misfit can be named.
 func nearest(ctx context.Context, s store.Store, want snapshot.Ref) (store.Entry, error) {
 	others, err := s.ListRefs(ctx, want.Image.Encoded()+"/")
-	if err != nil {
+	if err != nil && (len(others) == 0 || !errors.Is(err, store.ErrCorrupt)) {
 		return store.Entry{}, err
 	}
 	if len(others) == 0 {

@@ -69,20 +69,31 @@ func (s *bucketStore) GetRef(ctx context.Context, name string) (Entry, error) {
 
 func (s *bucketStore) ListRefs(ctx context.Context, prefix string) ([]Entry, error) {
 	var entries []Entry
+	var unreadable error
 	for info, err := range s.bucket.List(ctx, refPrefix+prefix) {
 		if err != nil {
 			return nil, s.wrap(refPrefix+prefix, err)
 		}
-		e, err := s.GetRef(ctx, strings.TrimPrefix(info.Key, refPrefix))
-		if errors.Is(err, ErrNotFound) {
-			continue // deleted since it was listed
+		if strings.HasSuffix(info.Key, "/") {
+			continue // what consoles make to show a folder
 		}
-		if err != nil {
+		name := strings.TrimPrefix(info.Key, refPrefix)
+		if _, err := refKey(name); err != nil {
+			unreadable = errors.Join(unreadable, s.wrap(info.Key, fmt.Errorf("%w: %w", ErrCorrupt, err)))
+			continue
+		}
+		e, err := s.GetRef(ctx, name)
+		switch {
+		case err == nil:
+			entries = append(entries, e)
+		case errors.Is(err, ErrNotFound): // deleted since it was listed
+		case errors.Is(err, ErrCorrupt):
+			unreadable = errors.Join(unreadable, err)
+		default:
 			return nil, err
 		}
-		entries = append(entries, e)
 	}
-	return entries, nil
+	return entries, unreadable
 }
 
 func (s *bucketStore) DeleteRef(ctx context.Context, name, generation string) error {

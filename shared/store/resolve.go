@@ -39,7 +39,7 @@ func Resolve(ctx context.Context, s Store, ref string) (Entry, error) {
 		return Entry{}, fmt.Errorf("snapshot %q: give at least %d characters of its ref or digest", ref, minShort)
 	}
 	entries, err := s.ListRefs(ctx, prefix)
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrCorrupt) {
 		return Entry{}, err
 	}
 	var found []Entry
@@ -50,6 +50,9 @@ func Resolve(ctx context.Context, s Store, ref string) (Entry, error) {
 	}
 	switch len(found) {
 	case 0:
+		if err != nil { // it may be one that can't be read
+			return Entry{}, fmt.Errorf("snapshot %q: %w %s: %w", ref, ErrNotFound, s.URL(), err)
+		}
 		return Entry{}, fmt.Errorf("snapshot %q: %w %s", ref, ErrNotFound, s.URL())
 	case 1:
 		return found[0], nil

@@ -51,7 +51,8 @@ type Store interface {
 	PutRef(ctx context.Context, name string, manifest ocispec.Descriptor, previous string) error
 	// GetRef returns what name points at; ErrNotFound if it does not exist.
 	GetRef(ctx context.Context, name string) (Entry, error)
-	// ListRefs returns the refs whose names begin with prefix, sorted by name.
+	// ListRefs returns the refs whose names begin with prefix, sorted by name. If some of them can't be read it returns the
+	// others, with an ErrCorrupt that names each of those.
 	ListRefs(ctx context.Context, prefix string) ([]Entry, error)
 	// DeleteRef removes a ref that still has the given generation; ErrConflict otherwise, ErrNotFound if it is gone.
 	DeleteRef(ctx context.Context, name, generation string) error

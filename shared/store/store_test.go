@@ -265,6 +265,30 @@ func TestBadRefs(t *testing.T) {
 	}
 }
 
+func TestOneBadRefHidesNoOther(t *testing.T) {
+	eachPlace(t, func(t *testing.T, p place) {
+		ctx := context.Background()
+		s := openAt(t, p)
+		for _, name := range []string{"aaaa/b/c", "bbbb/b/c", "cccc/b/c"} {
+			require.NoError(t, s.PutRef(ctx, name, manifestDesc(1), ""))
+		}
+		p.overwrite(t, "refs/bbbb/b/c", []byte("{"))
+		entries, err := s.ListRefs(ctx, "")
+		require.ErrorIs(t, err, ErrCorrupt)
+		require.ErrorContains(t, err, "refs/bbbb/b/c")
+		require.Len(t, entries, 2)
+
+		found, err := Resolve(ctx, s, "cccc")
+		require.NoError(t, err)
+		require.Equal(t, "cccc/b/c", found.Name)
+		_, err = Resolve(ctx, s, "bbbb")
+		require.ErrorIs(t, err, ErrNotFound)
+		require.ErrorContains(t, err, "refs/bbbb/b/c")
+		_, err = s.Sweep(ctx)
+		require.ErrorIs(t, err, ErrCorrupt, "what a ref leads to that can't be read must stay")
+	})
+}
+
 // A store that does not answer must never look like one that has nothing.
 func TestStoreDown(t *testing.T) {
 	eachPlace(t, func(t *testing.T, p place) {

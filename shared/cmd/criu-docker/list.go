@@ -50,9 +50,9 @@ func (a *app) list(ctx context.Context, prefix string, noTrunc bool) error {
 		return err
 	}
 	defer s.Close()
-	entries, err := s.ListRefs(ctx, prefix)
-	if err != nil {
-		return err
+	entries, corrupt := s.ListRefs(ctx, prefix)
+	if corrupt != nil && !errors.Is(corrupt, store.ErrCorrupt) {
+		return corrupt
 	}
 	list := make([]listed, len(entries))
 	group, loadCtx := errgroup.WithContext(ctx)
@@ -69,7 +69,7 @@ func (a *app) list(ctx context.Context, prefix string, noTrunc bool) error {
 	if err := a.printList(list, noTrunc); err != nil {
 		return err
 	}
-	return unreadable(list)
+	return errors.Join(unreadable(list), corrupt)
 }
 
 func load(ctx context.Context, s store.Store, e store.Entry) listed {
