@@ -8,7 +8,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
+	"github.com/google/renameio/v2"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/criu-docker/criu-docker/shared/internal/filelock"
@@ -88,6 +90,9 @@ func (c *Cache) fetchWhole(ctx context.Context, s store.Store, m ocispec.Manifes
 	if err := noteFirst(dir, frames); err != nil {
 		return err
 	}
+	if err := pages.WriteSums(filepath.Join(dir, snapshot.CheckpointName)); err != nil {
+		return err
+	}
 	if err := noteSizes(dir); err != nil {
 		return err
 	}
@@ -146,7 +151,17 @@ func noteSizes(dir string) error {
 	if err != nil {
 		return err
 	}
-	return writeJSON(filepath.Join(dir, sizesFile), sizes)
+	for file := range sizes {
+		// Of these, some come and go, and some are what other processes are just writing.
+		if file == sizesFile || file == stateFile || file == wholeFile || strings.HasPrefix(file, ".") {
+			delete(sizes, file)
+		}
+	}
+	b, err := json.Marshal(sizes)
+	if err != nil {
+		return err
+	}
+	return renameio.WriteFile(filepath.Join(dir, sizesFile), b, 0o600, renameio.WithTempDir(dir))
 }
 
 func writeJSON(file string, v any) error {
@@ -177,6 +192,9 @@ func fileSizes(dir string) (map[string]int64, error) {
 			return err
 		}
 		fi, err := d.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // what is just being written has got its name
+		}
 		if err != nil {
 			return err
 		}

@@ -269,6 +269,12 @@ func (f *Filling) fetchInOrder(ctx context.Context, workers, nice int, wanted fu
 
 // finish makes the snapshot whole, on disk. Several processes may do so at the same time.
 func (f *Filling) finish() error {
+	if err := pages.WriteSums(filepath.Join(f.dir, snapshot.CheckpointName)); err != nil {
+		return err
+	}
+	if err := noteSizes(f.dir); err != nil {
+		return err
+	}
 	if err := syncTree(f.dir); errors.Is(err, fs.ErrNotExist) {
 		_, err = os.Lstat(filepath.Join(f.dir, wholeFile)) // another process was faster, and has removed the state
 		return err

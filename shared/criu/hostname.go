@@ -40,6 +40,12 @@ func ValidateHostname(hostname string) error {
 	return nil
 }
 
+// HoldsHostname tells whether an image is one that SetHostname writes.
+func HoldsHostname(name string) bool {
+	ok, _ := filepath.Match(utsPattern, name)
+	return ok
+}
+
 // SetHostname makes hostname the one that processes restored from imageDir have from their first instruction on.
 // The images are replaced, never written to, so that others that share them by hard link keep theirs.
 func SetHostname(imageDir, hostname string) error {

@@ -16,6 +16,7 @@ import (
 	"github.com/criu-docker/criu-docker/shared/build"
 	"github.com/criu-docker/criu-docker/shared/criu"
 	"github.com/criu-docker/criu-docker/shared/engine"
+	"github.com/criu-docker/criu-docker/shared/pages"
 	"github.com/criu-docker/criu-docker/shared/restore"
 	"github.com/criu-docker/criu-docker/shared/snapshot"
 	"github.com/criu-docker/criu-docker/shared/store"
@@ -82,6 +83,7 @@ func TestColdBootTellsWhy(t *testing.T) {
 			info, err := os.Stat(core)
 			require.NoError(l, err)
 			require.NoError(l, os.WriteFile(core, make([]byte, info.Size()), 0o600))
+			require.NoError(l, pages.WriteSums(filepath.Join(entry.Dir, "checkpoint")), "as if it were meant")
 		}, "CRIU: "},
 	}
 	original := newLab(t)

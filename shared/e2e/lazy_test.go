@@ -307,3 +307,57 @@ func TestSnapshotThatIsNotWholeIsCompletedForAnEagerClone(t *testing.T) {
 	require.Contains(t, l.mustGet("http://"+l.ip(r.ContainerID)+"/all"), "what was filled in")
 	require.Equal(t, -1, victims["pages"](r.ContainerID))
 }
+
+// A page that has rotted on this machine's disk reaches no app: the clone is lost, and the next one gets the page anew.
+func TestRottenCacheIsNotRestored(t *testing.T) {
+	l := newLab(t)
+	built := l.build(l.ballast(), ballastReady)
+	for name, memory := range map[string]restore.Memory{"lazy": restore.MemoryLazy, "eager": restore.MemoryEager} {
+		t.Run(name, func(t *testing.T) {
+			entry, err := l.cache.Get(l.ctx, l.store, built.Manifest)
+			require.NoError(t, err)
+			l.rot(entry.Dir, built)
+			entry.Release()
+			start := func() (*restore.Result, error) {
+				return restore.Run(l.ctx, l.eng, restore.Options{Spec: l.ballast(), Policy: restore.PolicyAlways, Store: l.store, Cache: l.cache, Memory: memory})
+			}
+			const reason = "the checkpoint was damaged on this machine's disk"
+			r, err := start()
+			if memory == restore.MemoryEager {
+				require.ErrorContains(t, err, reason)
+			} else {
+				if err == nil {
+					l.eventually(func() bool { return !l.state(r.ContainerID).Running }, "the clone is killed")
+					require.Contains(t, l.report(r.ContainerID).Lost, reason)
+					l.removeContainer(r)
+				} else {
+					require.ErrorContains(t, err, reason, "before it ran")
+				}
+			}
+			r, err = start()
+			require.NoError(t, err)
+			require.Contains(t, l.mustGet("http://"+l.ip(r.ContainerID)+"/all"), "what was filled in")
+			l.filled(r.ContainerID)
+			l.removeContainer(r)
+		})
+	}
+}
+
+// rot changes a byte of memory that the app does not need for an answer to /.
+func (l *lab) rot(dir string, built *build.Result) {
+	l.Helper()
+	m, err := snapshot.LoadManifest(l.ctx, l.store, built.Manifest)
+	require.NoError(l, err)
+	frames, err := snapshot.Frames(m)
+	require.NoError(l, err)
+	last := frames[len(frames)-1]
+	f, err := os.OpenFile(filepath.Join(dir, "checkpoint", last.File), os.O_RDWR, 0)
+	require.NoError(l, err)
+	defer f.Close()
+	b := make([]byte, 1)
+	_, err = f.ReadAt(b, last.Extents[0].Offset+100)
+	require.NoError(l, err)
+	b[0] ^= 1
+	_, err = f.WriteAt(b, last.Extents[0].Offset+100)
+	require.NoError(l, err)
+}

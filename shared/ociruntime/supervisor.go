@@ -14,6 +14,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/criu-docker/criu-docker/shared/criu"
+	"github.com/criu-docker/criu-docker/shared/pages"
 )
 
 // supervise runs the restore of one clone, from create to the end of start, and the page server of a lazy one until
@@ -43,7 +46,7 @@ func (c container) supervise(inv invocation, ready *os.File) error {
 	s := &supervision{
 		container: c, request: req, order: inv.order, timeline: newTimeline(), timeout: inv.order.timeout, calls: make(chan call),
 		forked: make(chan int, 1), restored: make(chan struct{}), released: make(chan struct{}), failed: make(chan struct{}), runcExited: make(chan struct{}),
-		answered: make(chan struct{}), breakpointsSet: func() {},
+		answered: make(chan struct{}), checked: make(chan error, 1), breakpointsSet: func() {},
 	}
 	if s.timeout == 0 {
 		s.timeout = DefaultTimeout
@@ -53,6 +56,7 @@ func (c container) supervise(inv invocation, ready *os.File) error {
 		defer over.Stop()
 	}
 	defer s.close()
+	go func() { s.checked <- pages.Check(req.CheckpointDir, s.order.lazy, criu.HoldsHostname) }()
 	breakpoints, expected := context.WithCancel(context.Background())
 	defer expected()
 	s.breakpointsSet = expected
@@ -106,6 +110,7 @@ type supervision struct {
 	refusal  *refusal      // of connections; nil if there is none. Set before forked gets the pid
 
 	breakpointsSet context.CancelFunc // ends the wait for CRIU's breakpoints, see expectBreakpoints
+	checked        chan error         // gets what was found of the checkpoint, once: nil if it is as it was fetched
 	answered       chan struct{}      // closed when nobody takes calls any more
 
 	pages *pageServer // of a lazy restore
@@ -307,6 +312,9 @@ func (s *supervision) noteRestored() {
 
 // release lets the clone run, and returns when it does or when the restore has failed.
 func (s *supervision) release() error {
+	if err := <-s.checked; err != nil { // the disk bounds the wait, as it does CRIU's
+		return s.fail(err)
+	}
 	if err := s.refusal.end(); err != nil {
 		return s.fail(fmt.Errorf("let connections through: %w", err))
 	}

@@ -14,6 +14,8 @@ import (
 // images are the page images of a checkpoint. They are read, not mapped: what is needed lies scattered, and mapping a page
 // takes longer than copying it.
 type images struct {
+	sums *sums // nil if there are none, as while they are being fetched
+
 	mu   sync.RWMutex
 	list []image
 }
@@ -94,7 +96,7 @@ func (i *images) read(r run, b []byte) error {
 	if _, err := m.file.ReadAt(b, r.offset); err != nil {
 		return fmt.Errorf("page image %s can't be read at %d: %w", m.name, r.offset, err)
 	}
-	return nil
+	return i.sums.check(m.name, r.offset, b)
 }
 
 func (i *images) close() error {

@@ -59,6 +59,11 @@ func Serve(ctx context.Context, conn *Conn, opts Options) error {
 	}
 	defer unix.Close(s.wakeup)
 	defer s.images.close()
+	if opts.Source == nil {
+		if s.images.sums, err = readSums(opts.Dir); err != nil {
+			return errors.Join(err, conn.Send(Message{Kind: KindFailed, Error: err.Error()}, -1))
+		}
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	s.group = g
 	fetched := make(chan struct{})
