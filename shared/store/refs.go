@@ -61,10 +61,7 @@ func (s *bucketStore) GetRef(ctx context.Context, name string) (Entry, error) {
 		return Entry{}, s.wrap(key, err)
 	}
 	manifest, err := parseRef(b)
-	if err != nil {
-		return Entry{}, s.wrap(key, err)
-	}
-	return Entry{Name: name, Manifest: manifest, Generation: info.Generation, Updated: info.Updated}, nil
+	return Entry{Name: name, Manifest: manifest, Generation: info.Generation, Updated: info.Updated}, s.wrap(key, err)
 }
 
 func (s *bucketStore) ListRefs(ctx context.Context, prefix string) ([]Entry, error) {

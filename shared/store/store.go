@@ -49,7 +49,8 @@ type Store interface {
 	// ErrConflict otherwise, unless it points at this manifest already. It fails with ErrConflict as well, having written
 	// nothing, when one of this Store's publications was interrupted for so long that a sweep may have taken its blobs.
 	PutRef(ctx context.Context, name string, manifest ocispec.Descriptor, previous string) error
-	// GetRef returns what name points at; ErrNotFound if it does not exist.
+	// GetRef returns what name points at; ErrNotFound if it does not exist. One that can't be read is ErrCorrupt, with an entry
+	// that is good for DeleteRef.
 	GetRef(ctx context.Context, name string) (Entry, error)
 	// ListRefs returns the refs whose names begin with prefix, sorted by name. If some of them can't be read it returns the
 	// others, with an ErrCorrupt that names each of those.

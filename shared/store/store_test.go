@@ -286,6 +286,13 @@ func TestOneBadRefHidesNoOther(t *testing.T) {
 		require.ErrorContains(t, err, "refs/bbbb/b/c")
 		_, err = s.Sweep(ctx)
 		require.ErrorIs(t, err, ErrCorrupt, "what a ref leads to that can't be read must stay")
+
+		bad, err := s.GetRef(ctx, "bbbb/b/c")
+		require.ErrorIs(t, err, ErrCorrupt)
+		require.NoError(t, s.DeleteRef(ctx, bad.Name, bad.Generation))
+		entries, err = s.ListRefs(ctx, "")
+		require.NoError(t, err)
+		require.Len(t, entries, 2)
 	})
 }
 

@@ -17,7 +17,7 @@ func verifyCommand(a *app) *cobra.Command {
 		Short: "Read snapshots whole and check every digest",
 		Args:  usage(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, refs []string) error {
-			return a.forEach(cmd.Context(), refs, func(ctx context.Context, s store.Store, e store.Entry) error {
+			return a.forEach(cmd.Context(), refs, resolve, func(ctx context.Context, s store.Store, e store.Entry) error {
 				if err := snapshot.Verify(ctx, s, e.Manifest); err != nil {
 					return fmt.Errorf("%s: %w", e.Name, err)
 				}
@@ -37,7 +37,7 @@ them go on, and can be restarted; what machines have in their caches stays until
 		Args: usage(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, refs []string) error {
 			ctx := cmd.Context()
-			err := a.forEach(ctx, refs, func(ctx context.Context, s store.Store, e store.Entry) error {
+			err := a.forEach(ctx, refs, removable, func(ctx context.Context, s store.Store, e store.Entry) error {
 				if err := s.DeleteRef(ctx, e.Name, e.Generation); err != nil {
 					return err
 				}
@@ -49,7 +49,9 @@ them go on, and can be restarted; what machines have in their caches stays until
 }
 
 // forEach does something to every snapshot that the operands name; one that fails does not keep it from the others.
-func (a *app) forEach(ctx context.Context, refs []string, do func(context.Context, store.Store, store.Entry) error) error {
+func (a *app) forEach(ctx context.Context, refs []string, find func(context.Context, store.Store, string) (store.Entry, error),
+	do func(context.Context, store.Store, store.Entry) error,
+) error {
 	s, err := a.openStore(ctx)
 	if err != nil {
 		return err
@@ -57,13 +59,22 @@ func (a *app) forEach(ctx context.Context, refs []string, do func(context.Contex
 	defer s.Close()
 	var errs []error
 	for _, ref := range refs {
-		entry, err := resolve(ctx, s, ref)
+		entry, err := find(ctx, s, ref)
 		if err == nil {
 			err = do(ctx, s, entry)
 		}
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// removable finds a snapshot, or a ref that is damaged and given whole: while that is there nothing can be swept.
+func removable(ctx context.Context, s store.Store, ref string) (store.Entry, error) {
+	entry, err := resolve(ctx, s, ref)
+	if errors.Is(err, store.ErrCorrupt) && entry.Generation != "" {
+		return entry, nil
+	}
+	return entry, err
 }
 
 // sweep removes the blobs that no snapshot needs any more; those of a publication under way wait for the next time.

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/stretchr/testify/require"
 
 	"github.com/criu-docker/criu-docker/shared/snapshot"
@@ -53,6 +54,21 @@ func TestListAndInspect(t *testing.T) {
 	require.Equal(t, exitNotFound, o.code)
 	require.Contains(t, o.stderr, "0123/4567")
 	require.Contains(t, o.stderr, p.path("store"))
+}
+
+// A ref that can't be read hides nothing, and can be removed.
+func TestDamagedRef(t *testing.T) {
+	p := newProgram(t)
+	ref := strings.Repeat("0", 64) + "/0123456789abcdef/amd64"
+	s, err := store.Open(t.Context(), p.path("store"))
+	require.NoError(t, err)
+	defer s.Close()
+	require.NoError(t, s.PutRef(t.Context(), ref, ocispec.Descriptor{Digest: digest.FromString("manifest"), Size: 8}, ""))
+	require.NoError(t, os.WriteFile(filepath.Join(p.path("store"), "refs", ref), []byte("{"), 0o600))
+	require.Contains(t, p.call("ls").stderr, ref)
+	require.Contains(t, p.call("verify", ref).stderr, ref)
+	require.Contains(t, p.ok("rm", ref), "removed "+ref)
+	p.ok("ls")
 }
 
 // What the verification says must be enough to find the file, and nothing that is damaged may pass.
