@@ -48,6 +48,7 @@ type options struct {
 	ballasts []app
 	cpus     []int
 	podman   bool
+	many     int // containers that are started at once, instead of everything else; 0 for none
 
 	publish string // checkout to put the last results into, instead of measuring
 	store   string // address; a prefix of its own below it is used and emptied
@@ -67,9 +68,13 @@ func parse(args []string) (options, error) {
 	flags.StringVar(&o.store, "store", "gs://snapshots/bench", "store for the snapshots; what the benchmark puts there it removes")
 	flags.StringVar(&o.dir, "dir", "/var/lib/criu-docker/bench", "directory for unfinished work, on a disk")
 	flags.StringVar(&o.out, "out", "out", "directory for the results")
+	flags.IntVar(&o.many, "many", 0, "measure nothing but this many starts of the floor's app at once, cold and hot in turn, and print the ratios")
 	flags.StringVar(&o.publish, "publish", "", "measure nothing; copy the results in -out into README.md and docs of this checkout")
 	if err := flags.Parse(args); err != nil {
 		return o, err
+	}
+	if o.many < 0 {
+		return o, fmt.Errorf("-many %d: want 0, for none, or a number of containers", o.many)
 	}
 	if o.rounds < 1 {
 		return o, fmt.Errorf("-n %d: want 1 round or more", o.rounds)
@@ -165,6 +170,9 @@ func run(ctx context.Context, opts options) (err error) {
 
 	b := &bench{eng: eng, store: s, work: work.path, opts: opts}
 	defer func() { err = errors.Join(err, b.close(ctx)) }()
+	if opts.many > 0 {
+		return b.many(ctx, os.Stdout)
+	}
 	if err := b.run(ctx); err != nil {
 		return err
 	}
