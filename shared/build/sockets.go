@@ -72,34 +72,37 @@ func lostOptions(pids []int) ([]string, error) {
 }
 
 // freshOptions returns the options of a socket that was just made in a process's network namespace.
-func freshOptions(pid int) ([]string, error) {
-	type result struct {
-		options []string
-		err     error
+func freshOptions(pid int) (_ []string, err error) {
+	// The thread comes back to its namespace and lives on. Were it to end, the kernel would kill each child that it has started
+	// with a parent death signal, as a program that embeds this one may have (Terraform's test framework does).
+	runtime.LockOSThread()
+	own, err := netns.Get()
+	if err != nil {
+		runtime.UnlockOSThread()
+		return nil, fmt.Errorf("own network namespace: %w", err)
 	}
-	done := make(chan result)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine, and is in another namespace
-		ns, err := netns.GetFromPid(pid)
-		if err != nil {
-			done <- result{err: fmt.Errorf("network namespace of process %d: %w", pid, err)}
-			return
+	defer own.Close()
+	defer func() {
+		if back := netns.Set(own); back != nil {
+			err = errors.Join(err, fmt.Errorf("return to the own network namespace: %w", back))
+			return // nothing else may run on this thread: it stays locked, and ends with its goroutine
 		}
-		defer ns.Close()
-		if err := netns.Set(ns); err != nil {
-			done <- result{err: fmt.Errorf("network namespace of process %d: %w", pid, err)}
-			return
-		}
-		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			done <- result{err: err}
-			return
-		}
-		defer unix.Close(fd)
-		done <- result{options: readOptions(fd)}
+		runtime.UnlockOSThread()
 	}()
-	r := <-done
-	return r.options, r.err
+	ns, err := netns.GetFromPid(pid)
+	if err != nil {
+		return nil, fmt.Errorf("network namespace of process %d: %w", pid, err)
+	}
+	defer ns.Close()
+	if err := netns.Set(ns); err != nil {
+		return nil, fmt.Errorf("network namespace of process %d: %w", pid, err)
+	}
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	return readOptions(fd), nil
 }
 
 // readOptions returns the values of listenerOptions; "" where the socket has none.
