@@ -57,13 +57,13 @@ func (l *Lab) up(ctx context.Context, o upOptions) error {
 		return err
 	}
 	defer unlock()
-	rootfs, nomad, err := l.buildAll(ctx, o)
+	built, err := l.buildAll(ctx, o)
 	if err != nil {
 		return err
 	}
 	for i := 1; i <= o.nodes; i++ {
 		node := l.node(nodeName(i))
-		spec := nodeSpec{Name: node.Name, Rootfs: rootfs, Cgroup: node.cgroup(), Bare: o.bare}
+		spec := nodeSpec{Name: node.Name, Rootfs: built.rootfs, Cgroup: node.cgroup(), Bare: o.bare}
 		if err := node.ensure(ctx, spec); err != nil {
 			return err
 		}
@@ -73,12 +73,15 @@ func (l *Lab) up(ctx context.Context, o upOptions) error {
 		if err := node.install(o.install); err != nil {
 			return err
 		}
-		if nomad.path != "" {
-			if err := node.link(hostRoot+nomad.path, "/usr/local/bin/nomad"); err != nil {
+		if err := node.useStandIn(built.standIn); err != nil {
+			return err
+		}
+		if built.nomad.path != "" {
+			if err := node.link(hostRoot+built.nomad.path, "/usr/local/bin/nomad"); err != nil {
 				return err
 			}
 		}
-		if err := node.ensureServices(ctx, node.services(nomad, o.bare)); err != nil {
+		if err := node.ensureServices(ctx, node.services(built.nomad, o.bare)); err != nil {
 			return err
 		}
 		if err := node.loadImages(ctx, o.images...); err != nil {
@@ -88,21 +91,32 @@ func (l *Lab) up(ctx context.Context, o upOptions) error {
 	return nil
 }
 
+// parts are what every node is made of.
+type parts struct {
+	rootfs  string
+	standIn string // CRIU for a machine that lacks a capability, or ""
+	nomad   nomadBinary
+}
+
 // buildAll makes what this machine's cache lacks, side by side: Nomad's agent takes processors, the rest the network.
 // When one of them fails the others are still finished, so that the next call has less to do.
-func (l *Lab) buildAll(ctx context.Context, o upOptions) (rootfs string, nomad nomadBinary, err error) {
+func (l *Lab) buildAll(ctx context.Context, o upOptions) (p parts, err error) {
 	var builds errgroup.Group
 	if o.nomad {
 		builds.Go(func() (err error) {
-			nomad, err = l.nomad(ctx)
+			p.nomad, err = l.nomad(ctx)
 			return err
 		})
 	}
 	builds.Go(func() (err error) {
 		// First of all, as it installs debootstrap if need be, and other images are made from it.
-		if rootfs, err = l.rootfs(ctx); err != nil {
+		if p.rootfs, err = l.rootfs(ctx); err != nil {
 			return err
 		}
+		builds.Go(func() (err error) {
+			p.standIn, err = l.standIn(ctx, p.rootfs)
+			return err
+		})
 		for _, i := range images() {
 			if slices.Contains(o.images, i.Name) {
 				builds.Go(func() error {
@@ -114,7 +128,7 @@ func (l *Lab) buildAll(ctx context.Context, o upOptions) (rootfs string, nomad n
 		return nil
 	})
 	err = builds.Wait()
-	return rootfs, nomad, err
+	return p, err
 }
 
 // ensure brings the node up if it isn't, or if it isn't the asked one.
