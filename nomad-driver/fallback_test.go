@@ -43,7 +43,7 @@ var fallbacks = []fallback{
 		reason: "the snapshot has the environment variable APP, which the container does not set", forGood: true,
 	},
 	{name: "mounts", hcl: `volumes = ["local/data:/extra"]`, reason: "the container mounts /extra, which the snapshot does not have", forGood: true},
-	{name: "user", edit: func(cfg *drivers.TaskConfig) { cfg.User = "1000" }, reason: `the snapshot's user is "" and the container's is "1000"`, forGood: true},
+	{name: "user", edit: func(cfg *drivers.TaskConfig) { cfg.User = "1000" }, reason: `the snapshot's user is "root" and the container's is "1000"`, forGood: true},
 	{name: "working directory", hcl: `work_dir = "/tmp"`, reason: `working directory is "/" and the container's is "/tmp"`, forGood: true},
 	{name: "privileges", hcl: `cap_add = ["sys_time"]`, reason: "capabilities is .* in the snapshot and .*SYS_TIME", forGood: true},
 	{name: "terminal", hcl: `tty = true`, reason: "the container has a terminal", forGood: true},

@@ -132,6 +132,28 @@ func TestLifecycle(t *testing.T) {
 	})
 }
 
+// TestNotRoot: the app has a user, and nothing of root's. That it was restored once is in the timings.
+func TestNotRoot(t *testing.T) {
+	s, img := directory(t), newImage(t)
+	config := hcl(s, img.tag, `
+		user     = "1000:1000"
+		security = {
+			cap_drop     = ["ALL"]
+			group_add    = ["2000"]
+			security_opt = ["no-new-privileges"]
+			ulimits      = { nofile = "100:200" }
+		}`)
+	run(t, resource.TestCase{Steps: []resource.TestStep{
+		{
+			Config: config,
+			ConfigStateChecks: []statecheck.StateCheck{
+				known("timings", knownvalue.MapPartial(map[string]knownvalue.Check{"freeze": knownvalue.NotNull(), "profile": knownvalue.NotNull()})),
+			},
+		},
+		{Config: config, ConfigPlanChecks: nothingPlanned()},
+	}})
+}
+
 func TestTagMoved(t *testing.T) {
 	for _, lifecycle := range []struct {
 		name, block string

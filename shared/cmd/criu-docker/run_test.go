@@ -50,6 +50,29 @@ func TestRunFromSnapshot(t *testing.T) {
 	require.Equal(t, "web-1", p.exec(clone.Container, "hostname"), "the first one keeps its own")
 }
 
+// The flags of docker run that take root's rights away lead to the snapshot that was built with them.
+func TestRunAsAUser(t *testing.T) {
+	p := newProgram(t)
+	flags := []string{"--user", "1000:1000", "--group-add", "2000", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"}
+	ref := p.ok(p.buildArgs(flags...)...)
+	started := documents[startedResult](t, p.ok(p.runArgs(tinyImage, append([]string{"--json", "--policy", "always", "-p", "127.0.0.1::80"}, flags...)...)...))
+	require.Len(t, started, 1)
+	require.Equal(t, ref, started[0].Ref)
+	id := started[0].Container
+	requireAnswer(t, "http://127.0.0.1:"+p.inspectContainer(id).NetworkSettings.Ports["80/tcp"][0].HostPort+"/")
+	status := p.exec(id, "cat", "/proc/1/status")
+	for _, line := range []string{
+		"Uid:\t1000\t1000\t1000\t1000", "Gid:\t1000\t1000\t1000\t1000", "Groups:\t1000 2000 ",
+		"CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1",
+	} {
+		require.Contains(t, status, "\n"+line+"\n")
+	}
+
+	o := p.call(p.runArgs(tinyImage, append([]string{"--policy", "always"}, flags[2:]...)...)...)
+	require.Equal(t, exitFailure, o.code)
+	require.Contains(t, o.stderr, `the snapshot's user is "1000:1000" and the container's is "root"`)
+}
+
 // The timeline is of all that happens from the command to the first answer, and nothing in between is missing.
 func TestRunTimeline(t *testing.T) {
 	p := newProgram(t)
