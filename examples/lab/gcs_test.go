@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"cloud.google.com/go/storage"
 	"google.golang.org/api/googleapi"
@@ -32,13 +31,7 @@ func startGCS(t *testing.T) *storage.BucketHandle {
 		}
 	})
 	ready := probe{Network: "tcp", Address: address, URL: "http://" + address + "/storage/v1/b/snapshots"}
-	deadline := time.Now().Add(10 * time.Second)
-	for err := ready.check(ctx); err != nil; err = ready.check(ctx) {
-		if time.Now().After(deadline) {
-			t.Fatal(err)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+	waitUntil(t, "the bucket answers", func() bool { return ready.check(ctx) == nil })
 	t.Setenv("STORAGE_EMULATOR_HOST", "http://"+address)
 	client, err := storage.NewClient(ctx)
 	if err != nil {

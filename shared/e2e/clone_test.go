@@ -70,10 +70,10 @@ func TestCloneGoesOnWhereTheDonorWasFrozen(t *testing.T) {
 	require.Equal(t, "open", l.sh(r.ContainerID, "head -1 /log"))
 	var host string
 	var n int
-	require.Eventually(t, func() bool {
+	l.eventually(func() bool {
 		_, err := fmt.Sscanf(l.logs(r.ContainerID), "%s %d", &host, &n)
 		return err == nil
-	}, 10*time.Second, 20*time.Millisecond)
+	}, "it writes a line")
 	require.Equal(t, "fresh", host, "the first line that the clone wrote")
 	require.Greater(t, n, 5, "the clone did not boot cold")
 }
@@ -88,9 +88,9 @@ func TestCloneThatEndsIsRestartedHot(t *testing.T) {
 	before, err := l.eng.Client.ContainerInspect(l.ctx, r.ContainerID)
 	require.NoError(t, err)
 	l.sh(r.ContainerID, "touch /fail")
-	require.Eventually(t, func() bool {
+	l.eventually(func() bool {
 		c, err := l.eng.Client.ContainerInspect(l.ctx, r.ContainerID)
 		return err == nil && c.RestartCount == 1 && c.State.Running && c.State.Pid != before.State.Pid
-	}, 20*time.Second, 50*time.Millisecond)
+	}, "it is restarted")
 	require.NotContains(t, "\n"+l.logs(r.ContainerID)+"\n", "\n1\n", "a cold boot would have counted from 1")
 }

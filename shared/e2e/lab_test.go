@@ -32,6 +32,9 @@ const (
 	runDir  = ociruntime.RunDir(ociruntime.DefaultRunDir)
 )
 
+// patience bounds what is bound to happen, on a machine that is slow and busy too.
+const patience = 2 * time.Minute
+
 // lab is one test's engine, store, cache and containers.
 type lab struct {
 	*testing.T
@@ -51,7 +54,7 @@ type lab struct {
 // newLab removes at the end whatever containers the test made, and fails it if the core left anything else of them.
 func newLab(t *testing.T) *lab {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*patience)
 	t.Cleanup(cancel)
 	eng, err := engine.Connect(ctx, "")
 	require.NoError(t, err, "these tests run inside a node of the lab: make test")
@@ -187,10 +190,10 @@ func (l *lab) state(id string) *container.State {
 	return l.inspect(id).State
 }
 
-// eventually waits until condition holds; what it waits for is bound to happen, so that the limit is generous.
+// eventually waits until condition holds.
 func (l *lab) eventually(condition func() bool, what string) {
 	l.Helper()
-	require.Eventually(l, condition, 30*time.Second, 20*time.Millisecond, what)
+	require.Eventually(l, condition, patience, 20*time.Millisecond, what)
 }
 
 // logs returns what a container wrote.

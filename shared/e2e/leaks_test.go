@@ -64,7 +64,7 @@ func (l *lab) nothingIsLeftOf(ids []string) {
 		return
 	}
 	var left []string
-	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		if left = l.leftovers(ids); len(left) == 0 {
 			return
 		}

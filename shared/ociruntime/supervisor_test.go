@@ -119,7 +119,7 @@ func (r *restoration) restored(t *testing.T) <-chan error {
 
 func (r *restoration) listens(t *testing.T) {
 	t.Helper()
-	require.Eventually(t, func() bool { _, err := os.Stat(r.path(socketName)); return err == nil }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { _, err := os.Stat(r.path(socketName)); return err == nil }, time.Minute, time.Millisecond)
 }
 
 const untilReleased = `while [ ! -e $work/go ]; do sleep 0.01; done`
@@ -237,8 +237,9 @@ echo "(00.1) Error (criu/files-reg.c:2221): File www/x has bad size 3 (expect 5)
 }
 
 func TestRestoreThatDoesNotBegin(t *testing.T) {
-	r := supervised(t, 50*time.Millisecond, `echo $$ >$work/pid; exec sleep 1000`)
-	require.ErrorContains(t, <-r.done, "did not begin within 50ms")
+	// The shell begins within this time on a busy machine too.
+	r := supervised(t, time.Second, `echo $$ >$work/pid; exec sleep 1000`)
+	require.ErrorContains(t, <-r.done, "did not begin within 1s")
 	pid, err := os.ReadFile(filepath.Join(r.path(workName), "pid"))
 	require.NoError(t, err)
 	require.NoDirExists(t, "/proc/"+string(pid[:len(pid)-1]), "runc is gone")
@@ -281,7 +282,7 @@ func TestCallAfterStartIsNotHeldUp(t *testing.T) {
 	select {
 	case is := <-aborted:
 		require.False(t, is, "there is nothing to abort any more")
-	case <-time.After(30 * time.Second):
+	case <-time.After(time.Minute):
 		require.Fail(t, "the signal waits")
 	}
 }

@@ -84,6 +84,8 @@ type gcsPlace struct {
 	server *fakestorage.Server
 	http   *httptest.Server
 	fault  atomic.Pointer[fault]
+	// retryFor is short where requests are bound to fail; elsewhere it must suffice on a busy machine.
+	retryFor time.Duration
 
 	deleting sync.Mutex
 }
@@ -99,7 +101,7 @@ const (
 
 func newGCSPlace(t *testing.T) *gcsPlace {
 	t.Helper()
-	p := &gcsPlace{}
+	p := &gcsPlace{retryFor: time.Minute}
 	p.http = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.serve(w, r) }))
 	t.Cleanup(p.http.Close)
 	host := p.http.Listener.Addr().String()
@@ -140,7 +142,7 @@ func (p *gcsPlace) bucket(t *testing.T) object.Bucket {
 
 func (p *gcsPlace) open(t *testing.T, name string) object.Bucket {
 	t.Helper()
-	limits := gcs.Limits{RetryFor: 500 * time.Millisecond, Request: 10 * time.Second, PartSize: partSize, Parallel: 4}
+	limits := gcs.Limits{RetryFor: p.retryFor, Request: time.Minute, PartSize: partSize, Parallel: 4}
 	b, err := gcs.Open(context.Background(), name, testPrefix, limits)
 	require.NoError(t, err)
 	return b

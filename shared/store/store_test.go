@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 	"testing/iotest"
 
 	"github.com/opencontainers/go-digest"
@@ -300,6 +301,9 @@ func TestOneBadRefHidesNoOther(t *testing.T) {
 func TestStoreDown(t *testing.T) {
 	eachPlace(t, func(t *testing.T, p place) {
 		ctx := context.Background()
+		if bucket, ok := p.(*gcsPlace); ok {
+			bucket.retryFor = 50 * time.Millisecond
+		}
 		s := openAt(t, p)
 		desc, content := blob(100)
 		put(t, s, desc, content)

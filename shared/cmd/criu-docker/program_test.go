@@ -33,6 +33,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// patience bounds what is bound to happen, on a machine that is slow and busy too.
+const patience = 2 * time.Minute
+
 // tinyImage is busybox httpd on port 80.
 const tinyImage = "tiny:lab"
 
@@ -48,7 +51,7 @@ type program struct {
 // newProgram removes at the end whatever containers the test made.
 func newProgram(t *testing.T) *program {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*patience)
 	t.Cleanup(cancel)
 	eng, err := engine.Connect(ctx, "")
 	require.NoError(t, err, "these tests run inside a node of the lab: make test")
@@ -165,5 +168,5 @@ func requireAnswer(t testing.TB, url string) {
 		}
 		defer answer.Body.Close()
 		return answer.StatusCode == http.StatusOK
-	}, 30*time.Second, 20*time.Millisecond, url)
+	}, patience, 20*time.Millisecond, url)
 }

@@ -42,7 +42,7 @@ func waiting(t *testing.T, file string, places int) <-chan *Turn {
 			c <- turn
 		}
 	}()
-	require.Eventually(t, func() bool { return drawn(t, file) > before }, 30*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return drawn(t, file) > before }, time.Minute, time.Millisecond)
 	return c
 }
 
@@ -80,6 +80,8 @@ func TestSoManyAtATime(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "queue")
 	var mu sync.Mutex
 	var now, most int
+	var once sync.Once
+	all := make(chan struct{}) // closed when as many as may be are there
 	var wg sync.WaitGroup
 	for range 30 {
 		wg.Go(func() {
@@ -90,9 +92,12 @@ func TestSoManyAtATime(t *testing.T) {
 			}
 			mu.Lock()
 			now++
-			most = max(most, now)
+			if most = max(most, now); now == places {
+				once.Do(func() { close(all) })
+			}
 			mu.Unlock()
-			time.Sleep(5 * time.Millisecond)
+			<-all
+			time.Sleep(5 * time.Millisecond) // others could come in
 			mu.Lock()
 			now--
 			mu.Unlock()
@@ -114,7 +119,7 @@ func TestOneThatGivesUpIsPassedOver(t *testing.T) {
 		_, err := Wait(ctx, file, 1)
 		gaveUp <- err
 	}()
-	require.Eventually(t, func() bool { return drawn(t, file) == 2 }, 30*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return drawn(t, file) == 2 }, time.Minute, time.Millisecond)
 	next := waiting(t, file, 1)
 	cancel(cause)
 	require.ErrorIs(t, <-gaveUp, cause)
@@ -138,7 +143,7 @@ func TestKilledHolderLosesItsPlace(t *testing.T) {
 		}
 		holders = append(holders, cmd)
 	}
-	require.Eventually(t, func() bool { return drawn(t, file) == 2 }, 30*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return drawn(t, file) == 2 }, time.Minute, time.Millisecond)
 	mine := waiting(t, file, 1)
 	for _, h := range slices.Backward(holders) {
 		require.Empty(t, mine)
