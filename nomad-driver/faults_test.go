@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/criu-docker/criu-docker/shared/engine"
+	"github.com/criu-docker/criu-docker/shared/ociruntime"
 )
 
 // moments of a start at which something else happens, each told by what can be seen of it.
@@ -23,7 +24,7 @@ var moments = []struct {
 }{
 	{"created", func(container.Summary) bool { return true }},
 	{"requested", func(c container.Summary) bool {
-		_, err := os.Stat("/run/criu-docker/requests/" + c.ID + ".json")
+		_, err := ociruntime.RunDir(ociruntime.DefaultRunDir).ReadRequest(c.ID)
 		return err == nil
 	}},
 	{"running", func(c container.Summary) bool { return c.State == container.StateRunning }},

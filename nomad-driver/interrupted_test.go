@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/criu-docker/criu-docker/shared/engine"
+	"github.com/criu-docker/criu-docker/shared/ociruntime"
 )
 
 // What an interrupted start left behind makes room for the next one of the same task, to which Nomad gives another id. A
@@ -129,9 +130,11 @@ func requireGone(t *testing.T, cacheDir, id string) {
 		require.True(c, engine.IsNotFound(err), "container %s: %v", id, err)
 		require.NoDirExists(c, filepath.Join(cacheDir, "clones", id))
 		require.NoDirExists(c, filepath.Join(cacheDir, "tmp", "clone-"+id))
-		left, err := filepath.Glob("/run/criu-docker/*/" + id + "*")
-		require.NoError(c, err)
-		require.Empty(c, left)
+		for _, pattern := range []string{"/run/criu-docker/*/", ociruntime.DefaultRequestDir + "/"} {
+			left, err := filepath.Glob(pattern + id + "*")
+			require.NoError(c, err)
+			require.Empty(c, left)
+		}
 		require.Empty(c, processesOf(c, id))
 	}, patience, 50*time.Millisecond)
 }
