@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -160,4 +161,20 @@ func TestExec(t *testing.T) {
 		_ = cmd.Wait()
 		waitUntil(t, "both commands are gone", func() bool { return running() == "" })
 	})
+}
+
+// The kernel takes its time with the network of a node that has ended, more on a busy machine.
+func TestNodeIsConnectedWhileItsLastNetworkIsStillThere(t *testing.T) {
+	l := newTestLab(t)
+	l.up(t)
+	node := l.node("node1")
+	last, err := os.Open(filepath.Join("/proc", strconv.Itoa(node.initPID()), "ns/net"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer last.Close()
+	if err := node.stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	l.up(t)
 }

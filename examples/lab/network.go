@@ -142,6 +142,12 @@ func (n *Node) connect() error {
 	if err != nil {
 		return fmt.Errorf("bridge between the nodes: %w", err)
 	}
+	// The kernel takes the namespace of a node that has just ended apart when it gets round to it, and the link with it.
+	if old, err := inSwitch.LinkByName(n.Name); err == nil {
+		if err := inSwitch.LinkDel(old); err != nil && !errors.Is(err, unix.ENODEV) {
+			return fmt.Errorf("disconnect the %s that was before from the switch: %w", n.Name, err)
+		}
+	}
 	port := &netlink.Veth{
 		LinkAttrs:     netlink.LinkAttrs{Name: n.Name, MasterIndex: bridge.Attrs().Index},
 		PeerName:      nodeLink,
