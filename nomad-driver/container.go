@@ -16,8 +16,8 @@ import (
 	"github.com/criu-docker/criu-docker/shared/engine"
 )
 
-// The labels of our containers. They are not those of Nomad's docker driver (com.hashicorp.nomad.alloc_id), which
-// removes by force what it takes for its own when both drivers share an engine.
+// The labels of our containers. They are not those of Nomad's docker driver, which removes by force what it takes for its
+// own when both drivers share an engine: see refuseForeignNames.
 const (
 	labelAllocID = "io.criu-docker.nomad.alloc_id"
 	labelTaskID  = "io.criu-docker.nomad.task_id"
@@ -62,6 +62,9 @@ func buildRequest(cfg *drivers.TaskConfig, tc *taskConfig, s settings) (*request
 		conf.Healthcheck = &container.HealthConfig{Test: []string{"NONE"}}
 	}
 
+	if err := refuseForeignNames(cfg, conf.Labels); err != nil {
+		return nil, err
+	}
 	if err := limitResources(host, cfg, tc, s); err != nil {
 		return nil, err
 	}
@@ -90,10 +93,33 @@ func buildRequest(cfg *drivers.TaskConfig, tc *taskConfig, s settings) (*request
 
 var notInNames = regexp.MustCompile(`[^a-zA-Z0-9_.-]`)
 
+// nameOfDockerDriver is what Nomad's docker driver takes for a container of its own, anywhere in the name and together with
+// mounts at /alloc, /local and /secrets: it removes by force those that it doesn't know, five minutes after their start.
+var nameOfDockerDriver = regexp.MustCompile(`-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
+
 // containerName is the same for every start of a task, so that what an interrupted start left behind is found again.
-// It does not end in the allocation id: containers named so belong to Nomad's docker driver.
 func containerName(cfg *drivers.TaskConfig) string {
-	return "nomad-" + notInNames.ReplaceAllString(cfg.Name, "_") + "-" + cfg.AllocID + "-criu"
+	return "nomad-" + notInNames.ReplaceAllString(cfg.Name, "_") + "-" + plainID(cfg.AllocID) + "-criu"
+}
+
+// plainID is an allocation's id without its hyphens, so that no name that it is part of matches nameOfDockerDriver. A task's
+// own name may do so still: see refuseForeignNames.
+func plainID(allocID string) string { return strings.ReplaceAll(allocID, "-", "") }
+
+// dockerDriverLabel marks the containers of Nomad's docker driver, which removes those that it doesn't know.
+const dockerDriverLabel = "com.hashicorp.nomad.alloc_id"
+
+// refuseForeignNames refuses a task whose container Nomad's docker driver would remove as one of its own.
+func refuseForeignNames(cfg *drivers.TaskConfig, labels map[string]string) error {
+	if nameOfDockerDriver.MatchString("-" + cfg.Name) {
+		return fmt.Errorf("the task's name %q has an allocation's id in it: Nomad's docker driver would remove its container as one of its own; "+
+			"give the task another name", cfg.Name)
+	}
+	if value, ok := labels[dockerDriverLabel]; ok {
+		return fmt.Errorf("labels has %s = %q, by which Nomad's docker driver knows its own containers, and removes others: leave it out; "+
+			"%s holds the same", dockerDriverLabel, value, labelAllocID)
+	}
+	return nil
 }
 
 var notInHostnames = regexp.MustCompile(`[^a-z0-9-]+`)

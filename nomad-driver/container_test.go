@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -48,11 +49,33 @@ func mustRequest(t *testing.T, plugin, task string, edit ...func(*drivers.TaskCo
 	return r
 }
 
+// Nomad's docker driver, on the same engine, removes what it takes for a container of its own.
+func TestNoContainerLooksLikeOneOfTheDockerDriver(t *testing.T) {
+	theirs := regexp.MustCompile(`\/.*-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`) // its reconcile_dangling.go
+	require.True(t, theirs.MatchString("/web-"+allocID))
+	require.False(t, theirs.MatchString("/"+mustRequest(t, "", "").spec.Name))
+	require.False(t, theirs.MatchString("/"+sandboxName(allocID)))
+
+	_, err := newRequest(t, "", "", func(cfg *drivers.TaskConfig) { cfg.Name = "copy-" + allocID })
+	require.ErrorContains(t, err, "give the task another name")
+	_, err = newRequest(t, "", `labels = { "com.hashicorp.nomad.alloc_id" = "x" }`)
+	require.ErrorContains(t, err, `labels has com.hashicorp.nomad.alloc_id = "x"`)
+}
+
+// A removal by somebody else kills the container: its exit code alone would not say why.
+func TestRemovalBySomebodyElseIsSaid(t *testing.T) {
+	result, _ := exitResult(&container.State{Status: container.StateRemoving, ExitCode: 137})
+	require.ErrorIs(t, result.Err, errVanished)
+	require.Equal(t, 137, result.ExitCode)
+	result, _ = exitResult(&container.State{Status: container.StateExited, ExitCode: 137})
+	require.NoError(t, result.Err)
+}
+
 // A task that asks for nothing gets what Nomad's docker driver gives: the fingerprint of every snapshot that is built for
 // Nomad depends on it.
 func TestDefaultRequest(t *testing.T) {
 	r := mustRequest(t, "", "")
-	require.Equal(t, "nomad-web-"+allocID+"-criu", r.spec.Name)
+	require.Equal(t, "nomad-web-"+strings.ReplaceAll(allocID, "-", "")+"-criu", r.spec.Name)
 	c, h := r.spec.Config, r.spec.Host
 	require.Equal(t, "web-0f1e2d3c", c.Hostname)
 	require.Equal(t, "img:1", c.Image)

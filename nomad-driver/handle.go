@@ -140,6 +140,9 @@ func (h *taskHandle) explainLoss(result *drivers.ExitResult) {
 func exitResult(s *container.State) (*drivers.ExitResult, time.Time) {
 	result := &drivers.ExitResult{ExitCode: s.ExitCode, OOMKilled: s.OOMKilled}
 	switch {
+	case s.Status == container.StateRemoving:
+		// The engine notes a removal by force before it kills the container; Nomad's own begins after the task's end.
+		result.Err = errVanished
 	case s.OOMKilled:
 		result.Err = errors.New("the container was killed because it exceeded its memory limit")
 	case s.Error != "":

@@ -100,7 +100,7 @@ func (d *Driver) DestroyNetwork(allocID string, _ *drivers.NetworkIsolationSpec)
 	return eng.Remove(ctx, sandboxName(allocID))
 }
 
-func sandboxName(allocID string) string { return "nomad-network-" + allocID + "-criu" }
+func sandboxName(allocID string) string { return "nomad-network-" + plainID(allocID) + "-criu" }
 
 func isolationSpec(c container.InspectResponse) *drivers.NetworkIsolationSpec {
 	return &drivers.NetworkIsolationSpec{
