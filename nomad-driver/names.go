@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/nomad/nomad/structs"
 	"github.com/hashicorp/nomad/plugins/drivers"
 
+	"github.com/criu-docker/criu-docker/nomad-driver/foreign"
 	"github.com/criu-docker/criu-docker/shared/engine"
 )
 
@@ -73,9 +74,12 @@ func hostsLines(cfg *drivers.TaskConfig, tc *taskConfig) []string {
 	return lines
 }
 
+// hostsLimit is far more than a hosts file has.
+const hostsLimit = 1 << 20
+
 // addLines appends those lines that a file does not have.
 func addLines(file string, lines []string) error {
-	content, err := os.ReadFile(file)
+	content, err := foreign.ReadFile(file, hostsLimit) // tasks can write to it
 	if err != nil {
 		return err
 	}

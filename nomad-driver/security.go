@@ -4,12 +4,13 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/docker/docker/api/types"
 	"github.com/docker/docker/api/types/container"
 	"github.com/hashicorp/nomad/drivers/shared/capabilities"
+
+	"github.com/criu-docker/criu-docker/nomad-driver/foreign"
 )
 
 // secure sets the container's privileges, within what the operator allows.
@@ -74,6 +75,9 @@ func upper(s *capabilities.Set) []string {
 	return names
 }
 
+// seccompLimit is far more than a seccomp profile has.
+const seccompLimit = 1 << 20
+
 // securityOpts passes options on; a seccomp profile that is given as a file is read here, as the docker command line does.
 func securityOpts(opts []string) ([]string, error) {
 	var out []string
@@ -83,7 +87,7 @@ func securityOpts(opts []string) ([]string, error) {
 			out = append(out, opt)
 			continue
 		}
-		profile, err := os.ReadFile(value)
+		profile, err := foreign.ReadFile(value, seccompLimit)
 		if err != nil {
 			return nil, fmt.Errorf("security_opt has %q: want \"unconfined\", \"builtin\", a JSON profile, or the file of one: %w", opt, err)
 		}

@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/criu-docker/criu-docker/nomad-driver/foreign"
 )
 
 // errNoReader means that nobody collects the task's logs any more. Whoever resumes the task resumes its forwarder, too.
@@ -33,10 +36,14 @@ func openPipe(ctx context.Context, path string) (*pipe, error) {
 }
 
 func (p *pipe) open() error {
+	// The agent makes the pipe in the directory of logs below one that is mounted in the task: the task can replace all but
+	// that one.
+	logs := filepath.Dir(p.path)
+	dir, path := filepath.Dir(logs), filepath.Join(filepath.Base(logs), filepath.Base(p.path))
 	patience := time.After(readerPatience)
 	for delay := time.Millisecond; ; delay = min(2*delay, time.Second) {
-		// Without O_NONBLOCK this would block for ever where no reader comes, and so would a write to a full pipe.
-		f, err := os.OpenFile(p.path, os.O_WRONLY|unix.O_NONBLOCK, 0)
+		// If this waited for a reader it would block for ever where no reader comes, and so would a write to a full pipe.
+		f, err := foreign.OpenPipe(dir, path)
 		if err == nil {
 			p.file = f
 			context.AfterFunc(p.ctx, func() { _ = f.SetWriteDeadline(time.Unix(1, 0)) })

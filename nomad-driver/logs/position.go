@@ -23,7 +23,7 @@ type position struct {
 
 // openPosition opens and locks the file. The lock ends with the process, however that ends.
 func openPosition(path string) (*position, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +63,7 @@ func (p *position) set(t time.Time) error {
 
 // lockHolder returns the process id of the forwarder that has the file locked, 0 if there is none.
 func lockHolder(path string) (int, error) {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if errors.Is(err, os.ErrNotExist) {
 		return 0, nil
 	}
