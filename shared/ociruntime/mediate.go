@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
+	"time"
 
 	"github.com/checkpoint-restore/go-criu/v8/rpc"
 	"golang.org/x/sys/unix"
@@ -21,6 +21,7 @@ import (
 // and holds it up where the clone must not go on yet.
 func (s *supervision) mediate(k call) {
 	m := &mediator{supervision: s, restored: s.restored, runc: k.socket, criu: -1}
+	m.settled, m.settle = context.WithCancel(context.Background())
 	if err := m.begin(k); err != nil {
 		k.reply(err)
 		m.close()
@@ -109,9 +110,10 @@ const (
 type mediator struct {
 	*supervision
 	restored   chan struct{}
-	runc, criu int         // connections
-	hold       string      // the point at which the clone is held up
-	replied    atomic.Bool // CRIU has said what came of the restore
+	runc, criu int             // connections
+	hold       string          // the point at which the clone is held up
+	settled    context.Context // ends when CRIU has said what came of the restore, and with the conversation
+	settle     context.CancelFunc
 	files      []*os.File
 }
 
@@ -120,7 +122,11 @@ func (m *mediator) run() {
 	m.hold = m.holdAt() // while CRIU starts
 	for {
 		b, oob, err := receive(m.criu)
-		if err != nil || !m.notice(b) {
+		if err != nil {
+			m.criuDied.Store(m.settled.Err() == nil) // the connection ends only with the CRIU that owes a reply
+			return
+		}
+		if !m.notice(b) {
 			return
 		}
 		if err := unix.Sendmsg(m.runc, b, oob, nil, unix.MSG_NOSIGNAL); err != nil {
@@ -178,7 +184,7 @@ func (m *mediator) amend(b []byte) ([]byte, error) {
 func (m *mediator) notice(b []byte) bool {
 	var resp rpc.CriuResp
 	if err := resp.UnmarshalVT(b); err != nil || resp.GetType() != rpc.CriuReqType_NOTIFY {
-		m.replied.Store(true)
+		m.settle()
 		return true // runc's to judge
 	}
 	script := resp.GetNotify().GetScript()
@@ -207,11 +213,16 @@ func (m *mediator) watch(process int) {
 	if err := awaitExit(process); err != nil {
 		return
 	}
-	if !m.replied.Load() {
+	select {
+	case <-m.settled.Done():
+	case <-time.After(replyGrace):
 		m.criuDied.Store(true)
 		_ = unix.Shutdown(m.criu, unix.SHUT_RDWR)
 	}
 }
+
+// replyGrace is how long the reply of a CRIU that has ended may take to be read, on a busy machine too.
+const replyGrace = 2 * time.Second
 
 // pidfd is a process that may be signalled while another goroutine waits for its end.
 type pidfd struct {
@@ -241,6 +252,7 @@ func (p *pidfd) close() {
 }
 
 func (m *mediator) close() {
+	m.settle()
 	_ = unix.Close(m.runc)
 	if m.criu >= 0 {
 		_ = unix.Close(m.criu)
