@@ -96,8 +96,18 @@ client {
   cni_path          = "/usr/lib/cni"
   cgroup_parent     = %q
   options = {
-    "driver.allowlist"     = "criu-docker"
+    "driver.allowlist"     = "criu-docker,docker"
     "fingerprint.denylist" = "env_aws,env_gce,env_azure,env_digitalocean,consul,vault"
+  }
+}
+plugin "docker" {
+  config {
+    gc {
+      dangling_containers {
+        period         = "1s"
+        creation_grace = "1m" # its minimum
+      }
+    }
   }
 }
 plugin %q {

@@ -292,7 +292,7 @@ func TestContainerRemovedByOthers(t *testing.T) {
 	cfg := b.task(sleeping)
 	b.start(cfg)
 	require.NoError(t, b.engine.Remove(t.Context(), b.containers(cfg)[0].ID))
-	require.False(t, b.wait(cfg.ID).Successful())
+	require.ErrorContains(t, b.wait(cfg.ID).Err, errVanished.Error())
 	require.NoError(t, b.DestroyTask(cfg.ID, false))
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/hashicorp/nomad/api"
+	"github.com/hashicorp/nomad/helper/uuid"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -27,6 +28,7 @@ func TestNomad(t *testing.T) {
 	c := startCluster(t)
 	ref := publishCounter(t, eng, c.store)
 
+	unharmed := besideDockerDriver(t, c, eng)
 	t.Run("hot and cold", func(t *testing.T) { testHotAndCold(t, c, ref) })
 	t.Run("agent crash", func(t *testing.T) { testAgentRestart(t, c, eng, syscall.SIGKILL) })
 	t.Run("agent restart", func(t *testing.T) { testAgentRestart(t, c, eng, syscall.SIGTERM) })
@@ -38,6 +40,36 @@ func TestNomad(t *testing.T) {
 	t.Run("lost clone", func(t *testing.T) { testLostClone(t, c, eng) })
 	t.Run("group network", func(t *testing.T) { testGroupNetwork(t, c) })
 	t.Run("example jobs", func(t *testing.T) { testExampleJobs(t, c) })
+	t.Run("beside the docker driver", unharmed)
+}
+
+// besideDockerDriver starts a clone, a cold task, and a container that Nomad's docker driver takes for a dangling one of its
+// own. When that is removed, the driver has judged all that are older: the returned test waits for it, and finds the tasks as
+// they were.
+func besideDockerDriver(t *testing.T, c *cluster, eng *engine.Engine) func(*testing.T) {
+	t.Helper()
+	allocs := c.run(job("beside", 1, 1, ""))
+	dir := t.TempDir()
+	decoy, err := eng.Create(t.Context(), engine.Spec{
+		Name:   "web-" + uuid.Generate(),
+		Config: &container.Config{Image: tiny, Entrypoint: []string{"/bin/sleep"}, Cmd: []string{"3600"}},
+		Host:   &container.HostConfig{Binds: []string{dir + ":/alloc", dir + ":/local", dir + ":/secrets"}},
+	}, "")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, eng.Remove(context.Background(), decoy)) })
+	require.NoError(t, eng.Start(t.Context(), decoy))
+	return func(t *testing.T) {
+		c.eventually(func(t *assert.CollectT) {
+			_, err := eng.Client.ContainerInspect(context.Background(), decoy)
+			require.True(t, engine.IsNotFound(err))
+		})
+		for _, alloc := range allocs {
+			state := c.refresh(alloc).TaskStates["app"]
+			require.Equal(t, "running", state.State)
+			require.Zero(t, state.Restarts)
+			serve(t, c, alloc)
+		}
+	}
 }
 
 // job is a service of the counter: so many allocations that must be restored, and so many cold ones.
