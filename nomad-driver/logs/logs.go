@@ -37,9 +37,9 @@ type Spec struct {
 // PositionFile is where the forwarder of a task keeps its position, given the task's directory on the host.
 func PositionFile(taskDir string) string { return filepath.Join(taskDir, ".criu-docker-logs") }
 
-// Forwarder is a running forwarder process.
+// Forwarder is a running forwarder process. It is held by a pidfd, since its pid may become another process's.
 type Forwarder struct {
-	pid int
+	process int // pidfd; -1 on a kernel without
 }
 
 // Start starts a forwarder for a new container. Its messages are passed to report, line by line, from another goroutine.
@@ -52,14 +52,40 @@ func Start(spec Spec, report func(line string)) (*Forwarder, error) {
 
 // Resume returns the forwarder that runs for spec, or starts one that goes on where the last one ended.
 func Resume(spec Spec, report func(line string)) (*Forwarder, error) {
-	pid, err := lockHolder(spec.Position)
+	process, err := openLockHolder(spec.Position)
 	if err != nil {
 		return nil, fmt.Errorf("log position: %w", err)
 	}
-	if pid > 0 {
-		return &Forwarder{pid: pid}, nil
+	if process >= 0 {
+		return &Forwarder{process: process}, nil
 	}
 	return launch(spec, report)
+}
+
+// openLockHolder returns a pidfd of the process that has the file locked, -1 if there is none.
+func openLockHolder(path string) (int, error) {
+	for {
+		pid, err := lockHolder(path)
+		if err != nil || pid == 0 {
+			return -1, err
+		}
+		fd, err := unix.PidfdOpen(pid, 0)
+		if errors.Is(err, unix.ESRCH) {
+			continue // it has ended meanwhile, and its lock with it
+		}
+		if err != nil {
+			return -1, fmt.Errorf("process %d: %w", pid, err)
+		}
+		// Only a process that has the lock still is surely the one that had it when the pidfd was opened.
+		again, err := lockHolder(path)
+		if err == nil && again == pid {
+			return fd, nil
+		}
+		unix.Close(fd)
+		if err != nil {
+			return -1, err
+		}
+	}
 }
 
 // launch starts the process in a session of its own and reaps it.
@@ -83,7 +109,8 @@ func launch(spec Spec, report func(line string)) (*Forwarder, error) {
 	cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
 	cmd.Stderr = theirs
 	cmd.Dir = "/"
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	process := -1
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, PidFD: &process}
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		messages.Close()
@@ -102,33 +129,29 @@ func launch(spec Spec, report func(line string)) (*Forwarder, error) {
 		messages.Close()
 		_ = cmd.Wait()
 	}()
-	return &Forwarder{pid: cmd.Process.Pid}, nil
+	return &Forwarder{process: process}, nil
 }
 
 // Finish waits until the forwarder has delivered everything and ended, which it does soon after its container. When ctx
-// ends first, it kills the forwarder.
+// ends first, it kills the forwarder. It is called once.
 func (f *Forwarder) Finish(ctx context.Context) error {
-	fd, err := unix.PidfdOpen(f.pid, 0)
-	if errors.Is(err, unix.ESRCH) {
-		return nil
+	if f.process < 0 {
+		return errors.New("log forwarder: no process to wait for: pidfds need Linux 5.4")
 	}
-	if err != nil {
-		return fmt.Errorf("log forwarder %d: %w", f.pid, err)
-	}
-	defer unix.Close(fd)
+	defer unix.Close(f.process)
 	for {
 		// A pidfd becomes readable when its process ends.
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(pollInterval/time.Millisecond))
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(f.process), Events: unix.POLLIN}}, int(pollInterval/time.Millisecond))
 		switch {
 		case err != nil && !errors.Is(err, unix.EINTR):
-			return fmt.Errorf("log forwarder %d: %w", f.pid, err)
+			return fmt.Errorf("log forwarder: %w", err)
 		case n > 0:
 			return nil
 		case ctx.Err() != nil:
-			if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
-				return fmt.Errorf("end log forwarder %d: %w", f.pid, err)
+			if err := unix.PidfdSendSignal(f.process, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+				return fmt.Errorf("end log forwarder: %w", err)
 			}
-			return fmt.Errorf("log forwarder %d did not finish: %w", f.pid, ctx.Err())
+			return fmt.Errorf("log forwarder did not finish: %w", ctx.Err())
 		}
 	}
 }
