@@ -23,17 +23,56 @@ import (
 const cleanupTimeout = 30 * time.Second
 
 // Snapshot builds one snapshot and publishes it. The donor is gone when it returns, whatever happened; after a SIGKILL
-// the next build removes it. Errors: ErrImageMoved, ErrNotReady, *criu.Failure, and those of the engine and the store.
-func Snapshot(ctx context.Context, eng *engine.Engine, opts Options) (result *Result, err error) {
+// the next build removes it. Errors: ErrImageMoved, ErrNotReady, owned.ErrForeign (Options.Dir), *criu.Failure, and those of the
+// engine and the store.
+func Snapshot(ctx context.Context, eng *engine.Engine, opts Options) (*Result, error) {
 	if err := opts.validate(); err != nil {
 		return nil, err
 	}
-	p := progress{onEvent: opts.OnEvent}
 	if opts.Dir == "" {
 		opts.Dir = DefaultDir
 	}
+	spec, err := donorSpec(opts, "")
+	if err != nil {
+		return nil, err
+	}
+
+	p := &progress{onEvent: opts.OnEvent}
+	end := p.begin("image")
+	img, run, ref, err := resolve(ctx, eng, opts, spec)
+	if err != nil {
+		return nil, err
+	}
+	end(ref.Image.String())
+	published, err := opts.Store.GetRef(ctx, ref.String())
+	switch {
+	case err == nil && !opts.Force:
+		_, cfg, err := snapshot.Load(ctx, opts.Store, published.Manifest)
+		if err != nil {
+			return nil, fmt.Errorf("snapshot %s in %s: %w", ref, opts.Store.URL(), err)
+		}
+		return &Result{Ref: ref, Manifest: published.Manifest, Config: cfg, Existed: true}, nil
+	case err != nil && !errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrNoStore):
+		return nil, err
+	}
+	return makeSnapshot(ctx, eng, opts, resolved{ref: ref, image: img, run: run}, p)
+}
+
+// resolved is what is built.
+type resolved struct {
+	ref   snapshot.Ref
+	image image.InspectResponse
+	run   snapshot.RunConfig
+}
+
+// makeSnapshot builds what the store lacks. Only from here on the build directory is touched.
+func makeSnapshot(ctx context.Context, eng *engine.Engine, opts Options, t resolved, p *progress) (result *Result, err error) {
+	parent, err := kind.Make(opts.Dir)
+	if err != nil {
+		return nil, err
+	}
 	p.sweep(ctx, eng, opts.Dir)
-	work, err := newWorkDir(opts.Dir)
+	work, err := newWorkDir(parent)
 	if err != nil {
 		return nil, err
 	}
@@ -56,39 +95,20 @@ func Snapshot(ctx context.Context, eng *engine.Engine, opts Options) (result *Re
 		return nil, err
 	}
 
-	end := p.begin("image")
-	img, run, ref, err := resolve(ctx, eng, opts, spec)
-	if err != nil {
-		return nil, err
-	}
-	end(ref.Image.String())
-
-	published, err := opts.Store.GetRef(ctx, ref.String())
-	switch {
-	case err == nil && !opts.Force:
-		_, cfg, err := snapshot.Load(ctx, opts.Store, published.Manifest)
-		if err != nil {
-			return nil, fmt.Errorf("snapshot %s in %s: %w", ref, opts.Store.URL(), err)
-		}
-		return &Result{Ref: ref, Manifest: published.Manifest, Config: cfg, Existed: true}, nil
-	case err != nil && !errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrNoStore):
-		return nil, err
-	}
-
-	place, err := awaitTurn(ctx, &p)
+	place, err := awaitTurn(ctx, p)
 	if err != nil {
 		return nil, err
 	}
 	defer place.End()
 	spec.OnWarning = func(w string) { p.warn("the engine: %s", w) }
-	d := &donor{eng: eng, work: work, opts: opts, progress: &p}
+	d := &donor{eng: eng, work: work, opts: opts, progress: p}
 	if err := d.boot(ctx, spec); err != nil {
 		return nil, err
 	}
 	cfg := snapshot.Config{
 		Created:    time.Now().UTC().Truncate(time.Second),
-		Image:      describeImage(opts.Spec.Config.Image, img),
-		Run:        run,
+		Image:      describeImage(opts.Spec.Config.Image, t.image),
+		Run:        t.run,
 		Checkpoint: opts.Checkpoint,
 	}
 	src, err := d.freeze(ctx, cfg)
@@ -96,7 +116,7 @@ func Snapshot(ctx context.Context, eng *engine.Engine, opts Options) (result *Re
 		return nil, err
 	}
 	if !opts.NoProfile && opts.Checkpoint.TCP != criu.TCPEstablished { // whose connections are the donor's
-		end = p.begin("profile")
+		end := p.begin("profile")
 		if src.First, err = d.profile(ctx, spec, src); err == nil {
 			end(fmt.Sprintf("%d KiB are needed first", total(src.First)>>10))
 		} else if ctx.Err() != nil {
@@ -108,11 +128,11 @@ func Snapshot(ctx context.Context, eng *engine.Engine, opts Options) (result *Re
 	if src.First, err = eagerFirst(src); err != nil {
 		return nil, err
 	}
-	manifest, cfg, err := publish(ctx, opts.Store, ref, opts.Force, src, &p)
+	manifest, cfg, err := publish(ctx, opts.Store, t.ref, opts.Force, src, p)
 	if err != nil {
 		return nil, err
 	}
-	return &Result{Ref: ref, Manifest: manifest, Config: cfg}, nil
+	return &Result{Ref: t.ref, Manifest: manifest, Config: cfg}, nil
 }
 
 // Resolve returns the ref that Snapshot would publish to, without booting anything. Of opts it needs the image and how

@@ -4,26 +4,53 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
 	"golang.org/x/sys/unix"
 
 	"github.com/criu-docker/criu-docker/shared/engine"
+	"github.com/criu-docker/criu-docker/shared/owned"
 )
 
-// Sweep removes what builds left behind that were killed: a build holds a lock on its work directory for as long as it
-// lives, so a directory whose lock is free has no owner any more.
+// kind is that of the directory in which builds have their work directories. Before there were markers it held nothing else.
+var kind = owned.Kind{Name: "build", Version: 1, Known: func(entries map[string]fs.FileMode) bool {
+	for name, mode := range entries {
+		if mode != fs.ModeDir || !workName.MatchString(name) {
+			return false
+		}
+	}
+	return true
+}}
+
+// workName matches the names of work directories.
+var workName = regexp.MustCompile(`^` + workPrefix + `[0-9]+$`)
+
+const workPrefix = "build-"
+
+// Sweep removes what builds in dir left behind that were killed: a build holds a lock on its work directory for as long as it
+// lives, so a directory whose lock is free has no owner any more. A dir that is not there is clean; owned.ErrForeign for one that is
+// not ours.
 func Sweep(ctx context.Context, eng *engine.Engine, dir string) error {
-	entries, err := os.ReadDir(dir)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
 		return fmt.Errorf("build directory: %w", err)
 	}
+	var names []string
+	parent, err := kind.Open(dir)
+	if err == nil {
+		names, err = parent.Dirs("", workName)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	var errs []error
-	for _, e := range entries {
-		w := &workDir{dir: filepath.Join(dir, e.Name())}
+	for _, name := range names {
+		w := &workDir{dir: parent.Path(name)}
 		locked, err := w.lock()
 		if err != nil || !locked {
 			errs = append(errs, err)
@@ -44,7 +71,7 @@ func sweepDonors(ctx context.Context, eng *engine.Engine, dir string) error {
 	var errs []error
 	for _, d := range donors {
 		work := d.Labels[buildLabel]
-		if filepath.Dir(work) != filepath.Clean(dir) {
+		if filepath.Dir(work) != dir {
 			continue
 		}
 		if _, err := os.Stat(work); errors.Is(err, os.ErrNotExist) {
@@ -63,7 +90,7 @@ func sweepRequests(ctx context.Context, eng *engine.Engine, dir string) error {
 	var errs []error
 	for _, id := range ids {
 		req, err := runDir.ReadRequest(id)
-		if err != nil || filepath.Dir(filepath.Dir(req.CheckpointDir)) != filepath.Clean(dir) {
+		if err != nil || filepath.Dir(filepath.Dir(req.CheckpointDir)) != dir {
 			continue // another's, and one that can't be read is nobody's to guess
 		}
 		if _, err := eng.Client.ContainerInspect(ctx, id); engine.IsNotFound(err) {
@@ -89,12 +116,9 @@ type workDir struct {
 	held *os.File
 }
 
-func newWorkDir(parent string) (*workDir, error) {
-	if err := os.MkdirAll(parent, 0o700); err != nil {
-		return nil, fmt.Errorf("build directory: %w", err)
-	}
+func newWorkDir(parent owned.Dir) (*workDir, error) {
 	for {
-		dir, err := os.MkdirTemp(filepath.Clean(parent), "build-")
+		dir, err := os.MkdirTemp(parent.Path(), workPrefix)
 		if err != nil {
 			return nil, fmt.Errorf("build directory: %w", err)
 		}
@@ -114,7 +138,7 @@ func (w *workDir) record() string     { return filepath.Join(w.dir, "record") }
 
 // lock takes the directory's lock if it is free. A directory that vanishes meanwhile counts as locked by its remover.
 func (w *workDir) lock() (bool, error) {
-	f, err := os.Open(w.dir)
+	f, err := os.OpenFile(w.dir, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 	if errors.Is(err, os.ErrNotExist) {
 		return false, nil
 	}

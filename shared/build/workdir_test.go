@@ -13,7 +13,9 @@ import (
 )
 
 func TestWorkDirIsOwnedForAsLongAsItsBuildLives(t *testing.T) {
-	w, err := newWorkDir(filepath.Join(t.TempDir(), "not", "there", "yet"))
+	parent, err := kind.Make(filepath.Join(t.TempDir(), "not", "there", "yet"))
+	require.NoError(t, err)
+	w, err := newWorkDir(parent)
 	require.NoError(t, err)
 	sweeper := workDir{dir: w.dir}
 	locked, err := sweeper.lock()

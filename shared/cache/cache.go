@@ -9,7 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -18,6 +18,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/criu-docker/criu-docker/shared/internal/filelock"
+	"github.com/criu-docker/criu-docker/shared/owned"
 	"github.com/criu-docker/criu-docker/shared/snapshot"
 	"github.com/criu-docker/criu-docker/shared/store"
 )
@@ -48,6 +49,8 @@ const (
 	locksDir     = "locks"     // files that are locked with flock(2)
 )
 
+var subDirs = []string{snapshotsDir, clonesDir, tmpDir, locksDir}
+
 // Files of a snapshot, beside those that snapshot.Unpack writes.
 const (
 	configFile   = "config.json"
@@ -60,24 +63,40 @@ const (
 // Cache is a directory of unpacked snapshots. It is safe for concurrent use by goroutines and processes: they exclude each
 // other by file locks, which end with their holder however it dies.
 type Cache struct {
-	dir      string
+	dir      owned.Dir
 	maxBytes int64
 }
 
+// kind is that of a cache's directory. Before there were markers, each had just these in it.
+var kind = owned.Kind{Name: "cache", Version: 1, Known: func(entries map[string]fs.FileMode) bool {
+	for _, sub := range subDirs {
+		if mode, ok := entries[sub]; !ok || mode != fs.ModeDir {
+			return false
+		}
+	}
+	return len(entries) == len(subDirs)
+}}
+
+// Names that are ours.
+var (
+	entryNames = regexp.MustCompile(`^[0-9a-f]{64}$`)
+	tmpNames   = regexp.MustCompile(`^(` + cloneLockPrefix + containerIDs + `|[0-9a-f]{64}(` + regexp.QuoteMeta(retiredSuffix) + `)?)$`)
+)
+
 // Open returns the cache in dir, creating it if needed, and removes what processes that were killed have left there. maxBytes
 // bounds the unpacked snapshots, those that are being fetched included (0: no bound). Those that a clone uses are never removed;
-// where they leave too little room for another one, that is refused with ErrNoRoom.
+// where they leave too little room for another one, that is refused with ErrNoRoom. owned.ErrForeign for a directory that is not ours.
 func Open(dir string, maxBytes int64) (*Cache, error) {
 	if maxBytes < 0 {
 		return nil, fmt.Errorf("cache %s: its bound is %d bytes: want 0 (none) or more", dir, maxBytes)
 	}
-	abs, err := filepath.Abs(dir)
+	own, err := kind.Make(dir)
 	if err != nil {
-		return nil, fmt.Errorf("cache %s: %w", dir, err)
+		return nil, err
 	}
-	c := &Cache{dir: abs, maxBytes: maxBytes}
-	for _, sub := range []string{snapshotsDir, clonesDir, tmpDir, locksDir} {
-		if err := os.MkdirAll(filepath.Join(abs, sub), 0o700); err != nil { // memory images hold secrets
+	c := &Cache{dir: own, maxBytes: maxBytes}
+	for _, sub := range subDirs {
+		if _, err := own.Sub(sub); err != nil {
 			return nil, fmt.Errorf("cache: %w", err)
 		}
 	}
@@ -87,8 +106,18 @@ func Open(dir string, maxBytes int64) (*Cache, error) {
 	return c, nil
 }
 
+// Look returns the cache in dir for those who only look at it: nothing is created or removed. fs.ErrNotExist if there is none,
+// owned.ErrForeign for a directory that is not ours.
+func Look(dir string) (*Cache, error) {
+	own, err := kind.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	return &Cache{dir: own}, nil
+}
+
 // Dir is the cache's directory.
-func (c *Cache) Dir() string { return c.dir }
+func (c *Cache) Dir() string { return c.dir.Path() }
 
 // Entry is a snapshot in the cache. Its files are read-only and stay while the entry is not released.
 type Entry struct {
@@ -124,7 +153,7 @@ func (c *Cache) Get(ctx context.Context, s store.Store, manifest ocispec.Descrip
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("cache %s: snapshot %s: %w", c.dir, manifest.Digest, err)
+		return nil, fmt.Errorf("cache %s: snapshot %s: %w", c.Dir(), manifest.Digest, err)
 	}
 	return e, nil
 }
@@ -139,7 +168,7 @@ func (c *Cache) Begin(ctx context.Context, s store.Store, manifest ocispec.Descr
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("cache %s: snapshot %s: %w", c.dir, manifest.Digest, err)
+		return nil, fmt.Errorf("cache %s: snapshot %s: %w", c.Dir(), manifest.Digest, err)
 	}
 	return e, nil
 }
@@ -154,7 +183,7 @@ func (c *Cache) Resume(ctx context.Context, manifest digest.Digest, open func(co
 			return e, nil
 		}
 	}
-	return nil, fmt.Errorf("cache %s: snapshot %s: %w", c.dir, manifest, err)
+	return nil, fmt.Errorf("cache %s: snapshot %s: %w", c.Dir(), manifest, err)
 }
 
 // Config returns the config of a snapshot that is in the cache, whole or not; false if it is not there.
@@ -290,28 +319,30 @@ func (c *Cache) checkSizes(name string) error {
 
 // removeLeftovers removes what lies in tmp and belongs to nobody: its lock can be had.
 func (c *Cache) removeLeftovers() error {
-	entries, err := os.ReadDir(c.path(tmpDir))
+	names, err := c.dir.Dirs(tmpDir, tmpNames)
 	if err != nil {
 		return err
 	}
-	for _, e := range entries {
-		lock, err := filelock.Try(c.path(locksDir, e.Name()), filelock.Exclusive)
+	for _, name := range names {
+		owner := name
+		if entry, ok := strings.CutSuffix(name, retiredSuffix); ok && entryNames.MatchString(entry) {
+			owner = entry
+		}
+		lock, err := filelock.Try(c.path(locksDir, owner), filelock.Exclusive)
 		if errors.Is(err, filelock.ErrLocked) {
 			continue // somebody is at work on it
 		}
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(os.RemoveAll(c.path(tmpDir, e.Name())), lock.Remove()); err != nil {
+		if err := errors.Join(os.RemoveAll(c.path(tmpDir, name)), lock.Remove()); err != nil {
 			return fmt.Errorf("removing a leftover: %w", err)
 		}
 	}
 	return nil
 }
 
-func (c *Cache) path(elem ...string) string {
-	return filepath.Join(append([]string{c.dir}, elem...)...)
-}
+func (c *Cache) path(elem ...string) string { return c.dir.Path(elem...) }
 
 func (c *Cache) has(name string) bool {
 	_, err := os.Lstat(c.path(snapshotsDir, name))

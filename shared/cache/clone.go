@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,7 +26,9 @@ const (
 )
 
 // Container ids become names of directories.
-var containerID = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$`)
+const containerIDs = `[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}`
+
+var containerID = regexp.MustCompile(`^` + containerIDs + `$`)
 
 // Clone is what one container is restored from.
 type Clone struct {
@@ -42,7 +45,7 @@ type Clone struct {
 func (c *Cache) Clone(e *Entry, containerID, hostname string) (Clone, error) {
 	clone, err := c.clone(e, containerID, hostname)
 	if err != nil {
-		return Clone{}, fmt.Errorf("cache %s: clone for container %q: %w", c.dir, containerID, err)
+		return Clone{}, fmt.Errorf("cache %s: clone for container %q: %w", c.Dir(), containerID, err)
 	}
 	return clone, nil
 }
@@ -54,22 +57,22 @@ func (c *Cache) RemoveClone(containerID string) error {
 		err = errors.Join(c.discardClone(containerID), lock.Remove())
 	}
 	if err != nil {
-		return fmt.Errorf("cache %s: removing the clone for container %q: %w", c.dir, containerID, err)
+		return fmt.Errorf("cache %s: removing the clone for container %q: %w", c.Dir(), containerID, err)
 	}
 	return nil
 }
 
 // Clones returns the ids of the containers that have a directory.
 func (c *Cache) Clones() ([]string, error) {
-	entries, err := os.ReadDir(c.path(clonesDir))
+	names, err := c.dir.Dirs(clonesDir, containerID)
 	if err != nil {
 		return nil, fmt.Errorf("cache: %w", err)
 	}
-	ids := make([]string, 0, len(entries))
-	for _, e := range entries {
-		ids = append(ids, e.Name())
-	}
-	return ids, nil
+	// Each of ours had its origin in it when it got its name.
+	return slices.DeleteFunc(names, func(id string) bool {
+		_, err := os.Lstat(c.path(clonesDir, id, originFile))
+		return errors.Is(err, fs.ErrNotExist)
+	}), nil
 }
 
 func (c *Cache) clone(e *Entry, id, hostname string) (Clone, error) {

@@ -32,7 +32,7 @@ type Item struct {
 
 // List returns the snapshots in the cache, least recently used first.
 func (c *Cache) List() ([]Item, error) {
-	entries, err := os.ReadDir(c.path(snapshotsDir))
+	names, err := c.dir.Dirs(snapshotsDir, entryNames)
 	if err != nil {
 		return nil, fmt.Errorf("cache: %w", err)
 	}
@@ -41,17 +41,17 @@ func (c *Cache) List() ([]Item, error) {
 		return nil, err
 	}
 	var items []Item
-	for _, e := range entries {
-		cfg, err := c.load(e.Name())
+	for _, name := range names {
+		cfg, err := c.load(name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // removed meanwhile
 		}
-		item := Item{Manifest: digest.NewDigestFromEncoded(digest.SHA256, e.Name()), Config: cfg, Bytes: cfg.Sizes.Unpacked()}
+		item := Item{Manifest: digest.NewDigestFromEncoded(digest.SHA256, name), Config: cfg, Bytes: cfg.Sizes.Unpacked()}
 		if errors.Is(err, errDamaged) {
 			item.Config = snapshot.Config{} // never used, so the first to go
 		} else if err != nil {
 			return nil, fmt.Errorf("cache: %w", err)
-		} else if fi, err := os.Stat(c.path(snapshotsDir, e.Name(), usedFile)); err == nil {
+		} else if fi, err := os.Stat(c.path(snapshotsDir, name, usedFile)); err == nil {
 			item.Used = fi.ModTime()
 		}
 		item.Clones = users[item.Manifest]
@@ -70,7 +70,7 @@ func (c *Cache) Evict(manifest digest.Digest) error {
 		err = c.evict(name)
 	}
 	if err != nil {
-		return fmt.Errorf("cache %s: evicting %s: %w", c.dir, manifest, err)
+		return fmt.Errorf("cache %s: evicting %s: %w", c.Dir(), manifest, err)
 	}
 	return nil
 }
@@ -141,7 +141,7 @@ func (c *Cache) noRoom(need, held int64) error {
 // fitsOnDisk finds a disk that is too full before the clone would.
 func (c *Cache) fitsOnDisk(need int64) error {
 	var disk unix.Statfs_t
-	if err := unix.Statfs(c.dir, &disk); err != nil {
+	if err := unix.Statfs(c.Dir(), &disk); err != nil {
 		return fmt.Errorf("how much is free: %w", err)
 	}
 	if free := int64(min(disk.Bavail, 1<<40)) * disk.Bsize; need > free {
@@ -152,17 +152,17 @@ func (c *Cache) fitsOnDisk(need int64) error {
 
 // inFlight is how many bytes the snapshots have that are being fetched, but for one.
 func (c *Cache) inFlight(except string) (n int64, err error) {
-	entries, err := os.ReadDir(c.path(tmpDir))
+	names, err := c.dir.Dirs(tmpDir, entryNames)
 	if err != nil {
 		return 0, err
 	}
-	for _, e := range entries {
-		if e.Name() == except || c.has(e.Name()) { // the latter is on its way out, and is counted there
+	for _, name := range names {
+		if name == except || c.has(name) { // the latter is on its way out, and is counted there
 			continue
 		}
-		b, err := os.ReadFile(c.path(tmpDir, e.Name(), configFile))
+		b, err := os.ReadFile(c.path(tmpDir, name, configFile))
 		if errors.Is(err, fs.ErrNotExist) {
-			continue // a clone's directory, or gone
+			continue // gone
 		}
 		if err != nil {
 			return 0, err

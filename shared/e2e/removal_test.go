@@ -90,10 +90,9 @@ func TestBuildThatCannotCleanUp(t *testing.T) {
 	require.Len(t, result.Warnings, 1)
 	require.Contains(t, result.Warnings[0], "busy")
 
+	options.Force = true
 	again, err := build.Snapshot(l.ctx, l.eng, options)
 	require.NoError(t, err)
-	require.True(t, again.Existed)
-	require.Equal(t, result.Manifest.Digest, again.Manifest.Digest)
 	require.Len(t, again.Warnings, 1)
 	require.Contains(t, again.Warnings[0], "busy")
 }

@@ -73,7 +73,7 @@ Standard output gets the ref alone. With --json it gets {"event": "begin" or "en
 	set.BoolVar(&f.force, "force", false, "build even if the store has this snapshot, and replace it")
 	set.BoolVar(&f.noProfile, "no-profile", false, "do not restore the snapshot once to record which memory the app needs first")
 	set.BoolVar(&f.pull, "pull", false, "pull the image even if the engine has one of that name")
-	set.StringVar(&f.dir, "work-dir", build.DefaultDir, "directory for unfinished work, with room for the app's memory")
+	set.StringVar(&f.dir, "build-dir", build.DefaultDir, "directory for unfinished work, with room for the app's memory; empty or new at first")
 	f.container.add(set)
 	return cmd
 }

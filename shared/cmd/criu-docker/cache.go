@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"time"
 
@@ -51,11 +52,7 @@ type cached struct {
 }
 
 func (a *app) listCache() error {
-	c, err := a.openCache()
-	if err != nil {
-		return err
-	}
-	items, err := c.List()
+	items, err := a.cachedSnapshots()
 	if err != nil {
 		return err
 	}
@@ -78,7 +75,24 @@ func (a *app) listCache() error {
 	return t.flush()
 }
 
+// cachedSnapshots only looks: a listing changes nothing, and where there is no cache it makes none.
+func (a *app) cachedSnapshots() ([]cache.Item, error) {
+	c, err := cache.Look(a.cache)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, cacheError(err)
+	}
+	return c.List()
+}
+
 func (a *app) pruneCache(ctx context.Context) error {
+	if _, err := cache.Look(a.cache); errors.Is(err, fs.ErrNotExist) {
+		return a.printPruned(0, 0)
+	} else if err != nil {
+		return cacheError(err)
+	}
 	c, err := a.openCache()
 	if err != nil {
 		return err
@@ -108,13 +122,16 @@ func (a *app) pruneCache(ctx context.Context) error {
 			freed += i.Bytes
 		}
 	}
+	return errors.Join(append(errs, a.printPruned(removed, freed))...)
+}
+
+func (a *app) printPruned(removed int, freed int64) error {
 	if a.json {
-		errs = append(errs, a.printJSON(struct {
+		return a.printJSON(struct {
 			Removed int   `json:"removed"`
 			Bytes   int64 `json:"bytes"`
-		}{removed, freed}))
-	} else {
-		fmt.Fprintf(a.stdout, "removed %d snapshots, freed %s\n", removed, size(freed))
+		}{removed, freed})
 	}
-	return errors.Join(errs...)
+	_, err := fmt.Fprintf(a.stdout, "removed %d snapshots, freed %s\n", removed, size(freed))
+	return err
 }

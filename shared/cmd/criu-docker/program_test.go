@@ -125,7 +125,7 @@ func (p *program) ok(args ...string) string {
 
 // buildArgs is the command line of a build of the tiny image with flags.
 func (p *program) buildArgs(flags ...string) []string {
-	args := []string{"build", tinyImage, "--ready", "http://:80/", "--ready-timeout", "1m", "--work-dir", p.path("work"), "--label", p.label}
+	args := []string{"build", tinyImage, "--ready", "http://:80/", "--ready-timeout", "1m", "--build-dir", p.path("work"), "--label", p.label}
 	return append(args, flags...)
 }
 

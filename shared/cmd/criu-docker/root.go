@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 
 	"github.com/docker/docker/client"
@@ -59,7 +61,7 @@ Exit codes: 0 success; 1 failure; 2 wrong usage; 3 no such snapshot; 125 the Doc
 
 	f := root.PersistentFlags()
 	f.StringVar(&a.store, "store", env(envStore, store.DefaultDir), "where snapshots live: a directory or gs://bucket/prefix ($"+envStore+")")
-	f.StringVar(&a.cache, "cache", env(envCache, cache.DefaultDir), "directory of unpacked snapshots on this machine ($"+envCache+")")
+	f.StringVar(&a.cache, "cache", env(envCache, cache.DefaultDir), "directory of unpacked snapshots on this machine, empty or new at first ($"+envCache+")")
 	f.StringVar(&a.cacheSize, "cache-size", env(envCacheSize, defaultCacheSize), "bound of that directory, least recently used snapshots go first; 0 for none ($"+envCacheSize+")")
 	f.StringVarP(&a.host, "host", "H", "", "address of the Docker Engine ($DOCKER_HOST)")
 	f.BoolVar(&a.json, "json", false, "print JSON, one document a line, for programs")
@@ -103,9 +105,17 @@ func (a *app) openCache() (*cache.Cache, error) {
 	}
 	c, err := cache.Open(a.cache, size)
 	if err != nil {
-		return nil, fmt.Errorf("--cache %q: %w: name a directory that this user can write to", a.cache, err)
+		return nil, cacheError(err)
 	}
 	return c, nil
+}
+
+// cacheError names the flag, and the remedy where the error has none.
+func cacheError(err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		err = fmt.Errorf("%w: name a directory that this user can write to", err)
+	}
+	return fmt.Errorf("--cache: %w", err)
 }
 
 func (a *app) connect(ctx context.Context) (*engine.Engine, error) {

@@ -11,29 +11,37 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"regexp"
 	"sort"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/google/renameio/v2"
 	"golang.org/x/sys/unix"
 
 	"github.com/criu-docker/criu-docker/shared/internal/filelock"
 	"github.com/criu-docker/criu-docker/shared/internal/reader"
+	"github.com/criu-docker/criu-docker/shared/owned"
 	"github.com/criu-docker/criu-docker/shared/store/internal/object"
 )
 
 const (
-	tmpDir     = ".tmp"   // unfinished writes
-	markerFile = ".store" // says that the directory is a store: an unmounted one is not taken for an empty one
-	marker     = `{"criu-docker-store": 1}` + "\n"
-	lockFile   = ".lock" // orders commits; its modification time is the last generation given out
+	tmpDir   = ".tmp"  // unfinished writes
+	lockFile = ".lock" // orders commits; its modification time is the last generation given out
 
 	// leftoverAge is how long a temporary file must have been left alone before it may count as a dead writer's.
 	// Its flock says whether the writer lives; the age covers the moment between creating the file and locking it.
 	leftoverAge = time.Minute
 )
+
+// kind is that of a store's directory. Its marker says as well that a directory is a store: an unmounted one is not taken for an
+// empty one. Who may write to it is for others to decide: it may be on a file server.
+var kind = owned.Kind{Name: "store", Version: 1, Shared: true}
+
+// tmpName matches the names of unfinished writes.
+var tmpName = regexp.MustCompile(`^` + tmpPrefix + `[0-9]+$`)
+
+const tmpPrefix = "put-"
 
 // Bucket is an object.Bucket over a directory. Objects' generations are their modification times in nanoseconds, which
 // are given out strictly increasing.
@@ -52,23 +60,15 @@ func Open(root string) (*Bucket, error) {
 
 // Create implements object.Bucket. The directory is readable by its owner only: memory images hold secrets.
 func (b *Bucket) Create(context.Context) error {
-	if b.exists() == nil {
-		return nil
-	}
-	if err := os.MkdirAll(filepath.Join(b.root, tmpDir), 0o700); err != nil {
-		return fmt.Errorf("creating the store's directory: %w", err)
-	}
-	if err := renameio.WriteFile(filepath.Join(b.root, markerFile), []byte(marker), 0o600); err != nil {
-		return fmt.Errorf("creating the store: %w", err)
-	}
-	return errors.Join(syncDir(b.root), syncDir(filepath.Dir(b.root)))
+	_, err := kind.Make(b.root)
+	return err
 }
 
 // Put implements object.Bucket.
 func (b *Bucket) Put(ctx context.Context, key string, size int64, r io.Reader, generation string) (object.Info, error) {
-	tmp, err := os.CreateTemp(filepath.Join(b.root, tmpDir), "put-")
+	tmp, err := b.temporary()
 	if err != nil {
-		return object.Info{}, b.explain(err)
+		return object.Info{}, err
 	}
 	defer os.Remove(tmp.Name()) // after a commit by rename the name is gone already
 	defer tmp.Close()
@@ -90,7 +90,7 @@ func (b *Bucket) Put(ctx context.Context, key string, size int64, r io.Reader, g
 
 // Get implements object.Bucket.
 func (b *Bucket) Get(_ context.Context, key string, off, n int64) (io.ReadCloser, object.Info, error) {
-	f, err := os.Open(b.path(key))
+	f, err := os.OpenFile(b.path(key), os.O_RDONLY|unix.O_NONBLOCK, 0) // a pipe must not hold us up
 	if err != nil {
 		return nil, object.Info{}, b.explain(err)
 	}
@@ -164,19 +164,23 @@ func (b *Bucket) Delete(ctx context.Context, key, generation string) error {
 
 // RemoveLeftovers implements object.Bucket.
 func (b *Bucket) RemoveLeftovers(ctx context.Context) error {
-	entries, err := os.ReadDir(filepath.Join(b.root, tmpDir))
+	d, err := b.open()
 	if err != nil {
-		return b.explain(err)
+		return err
 	}
-	for _, e := range entries {
+	names, err := d.Files(tmpDir, tmpName)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		fi, err := e.Info()
+		fi, err := os.Lstat(d.Path(tmpDir, name))
 		if err != nil || time.Since(fi.ModTime()) < leftoverAge {
 			continue // gone, or somebody's
 		}
-		lock, err := filelock.Try(filepath.Join(b.root, tmpDir, e.Name()), filelock.Exclusive)
+		lock, err := filelock.Try(d.Path(tmpDir, name), filelock.Exclusive)
 		if errors.Is(err, filelock.ErrLocked) {
 			continue
 		}
@@ -192,6 +196,19 @@ func (b *Bucket) RemoveLeftovers(ctx context.Context) error {
 
 // Close implements object.Bucket.
 func (b *Bucket) Close() error { return nil }
+
+// temporary creates a file for an unfinished write.
+func (b *Bucket) temporary() (*os.File, error) {
+	d, err := b.open()
+	if err != nil {
+		return nil, err
+	}
+	tmp, err := d.Sub(tmpDir)
+	if err != nil {
+		return nil, err
+	}
+	return os.CreateTemp(tmp, tmpPrefix)
+}
 
 // commit gives a complete temporary file its name, if the object is in the wanted generation.
 func (b *Bucket) commit(ctx context.Context, key string, tmp *os.File, generation string) (object.Info, error) {
@@ -289,7 +306,7 @@ func (b *Bucket) list(ctx context.Context, prefix string) ([]object.Info, error)
 			return fs.SkipDir
 		}
 		rel, err := filepath.Rel(b.root, path)
-		if err != nil || d.IsDir() || d.Name() == lockFile || d.Name() == markerFile || !strings.HasPrefix(rel, prefix) {
+		if err != nil || !d.Type().IsRegular() || strings.HasPrefix(rel, ".") || !strings.HasPrefix(rel, prefix) {
 			return err
 		}
 		fi, err := d.Info()
@@ -327,13 +344,18 @@ func (b *Bucket) explain(err error) error {
 	return object.ErrNotFound
 }
 
-// exists tells whether the directory is a store.
 func (b *Bucket) exists() error {
-	_, err := os.Stat(filepath.Join(b.root, markerFile))
-	if absent(err) {
-		return fmt.Errorf("%w in %s: publishing makes one; if there was one, is its file system mounted?", object.ErrNoStore, b.root)
-	}
+	_, err := b.open()
 	return err
+}
+
+// open returns the directory; object.ErrNoStore if it is no store.
+func (b *Bucket) open() (owned.Dir, error) {
+	d, err := kind.Open(b.root)
+	if absent(err) {
+		err = fmt.Errorf("%w in %s: publishing makes one; if there was one, is its file system mounted?", object.ErrNoStore, b.root)
+	}
+	return d, err
 }
 
 func absent(err error) bool {
