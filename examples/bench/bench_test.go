@@ -143,8 +143,11 @@ func TestOneRunAtATime(t *testing.T) {
 	assert.ErrorContains(t, err, "another benchmark runs")
 	require.NoError(t, first.remove())
 	assert.NoDirExists(t, first.path)
+	killed := filepath.Join(parent, "run-1")
+	require.NoError(t, os.Mkdir(killed, 0o700))
 	second, err := newWorkDir(parent)
 	require.NoError(t, err)
+	assert.NoDirExists(t, killed, "of a run that was killed")
 	require.NoError(t, second.remove())
 }
 

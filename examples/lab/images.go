@@ -83,9 +83,9 @@ func imagesCommand(lab *Lab) *cobra.Command {
 
 // archive returns the file that docker load takes, and the image's id; it builds the image if it isn't in the cache.
 func (l *Lab) archive(ctx context.Context, i image) (archive, id string, err error) {
-	dir := filepath.Join(l.Cache, "images", i.Name+"-"+hashOf([]any{i.Recipe, i.Config}))
-	err = buildOnce(ctx, dir, func(tmp string) error {
-		slog.Info("building image, once for this recipe", "image", i.Name, "dir", dir)
+	name := filepath.Join("images", i.Name+"-"+hashOf([]any{i.Recipe, i.Config}))
+	dir, err := l.cached(ctx, name, func(tmp string) error {
+		slog.Info("building image, once for this recipe", "image", i.Name, "dir", tmp)
 		start := time.Now()
 		root := filepath.Join(tmp, "root")
 		if err := os.MkdirAll(root, 0o755); err != nil {

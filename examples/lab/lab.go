@@ -6,13 +6,35 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sort"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/criu-docker/criu-docker/shared/owned"
 )
+
+// kind is that of a lab's directory. make puts the lab's program there before there is a lab to mark it.
+var kind = owned.Kind{Name: "lab", Version: 1, Mode: 0o755, Known: func(entries map[string]fs.FileMode) bool {
+	for name, mode := range entries {
+		switch name {
+		case "bin", "cache", "nodes":
+			if mode != fs.ModeDir {
+				return false
+			}
+		case "lab.lock", "lab-switch", "switch.json":
+			if mode != 0 {
+				return false
+			}
+		default:
+			return false
+		}
+	}
+	return true
+}}
 
 // Lab is where a lab keeps its things on the host. Dir holds what belongs to this lab (its nodes); Cache holds what is
 // expensive and the same for every lab of this machine, keyed by recipe or version, and may be shared between labs.
@@ -64,18 +86,20 @@ func (l *Lab) node(name string) *Node {
 
 // nodes lists every node that has a directory, running or not, by name.
 func (l *Lab) nodes() ([]*Node, error) {
-	entries, err := os.ReadDir(filepath.Join(l.Dir, "nodes"))
-	if errors.Is(err, os.ErrNotExist) {
+	own, err := kind.Open(l.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
+	if err != nil {
+		return nil, err
+	}
+	names, err := own.Dirs("nodes", nodeNames)
 	if err != nil {
 		return nil, fmt.Errorf("list nodes: %w", err)
 	}
 	var nodes []*Node
-	for _, e := range entries {
-		if e.IsDir() {
-			nodes = append(nodes, l.node(e.Name()))
-		}
+	for _, name := range names {
+		nodes = append(nodes, l.node(name))
 	}
 	sort.Slice(nodes, func(i, j int) bool { return nodes[i].Name < nodes[j].Name })
 	return nodes, nil
@@ -83,14 +107,14 @@ func (l *Lab) nodes() ([]*Node, error) {
 
 // lock makes calls that change the lab wait for one another; the returned function gives the lock back.
 func (l *Lab) lock(ctx context.Context) (func(), error) {
+	if _, err := kind.Make(l.Dir); err != nil {
+		return nil, fmt.Errorf("LAB_DIR: %w", err)
+	}
 	return lockFile(ctx, filepath.Join(l.Dir, "lab.lock"))
 }
 
 // lockFile takes an exclusive lock that the kernel gives back when the process ends, however it ends.
 func lockFile(ctx context.Context, path string) (func(), error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, fmt.Errorf("lock %s: %w", path, err)
-	}
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock %s: %w", path, err)

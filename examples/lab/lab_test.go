@@ -1,11 +1,15 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
+
+	"github.com/criu-docker/criu-docker/shared/owned"
 )
 
 // The lab names the agent it caches; the nested module decides what is built.
@@ -119,5 +123,45 @@ func TestServiceThatEndsIsToBlameRatherThanOneThatWaits(t *testing.T) {
 	}
 	if got := unready([]serviceState{dockerd, gcs}); got != nil {
 		t.Errorf("all are ready, and yet %s is to blame", got.Name)
+	}
+}
+
+// TestLabInADirectoryOfOthers: neither up nor down --purge touches what is not the lab's.
+func TestLabInADirectoryOfOthers(t *testing.T) {
+	dir := t.TempDir()
+	for _, sub := range []string{"nodes/node1", "home"} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l := &Lab{Dir: dir, Cache: filepath.Join(dir, "cache")}
+	if err := l.down(t.Context(), true); !errors.Is(err, owned.ErrForeign) || !strings.Contains(err.Error(), "LAB_DIR: lab directory "+dir) {
+		t.Errorf("down --purge: %v", err)
+	}
+	if err := l.up(t.Context(), upOptions{nodes: 1}); !errors.Is(err, owned.ErrForeign) {
+		t.Errorf("up: %v", err)
+	}
+	if left, err := filepath.Glob(dir + "/*"); err != nil || len(left) != 2 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "nodes", "node1")); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestLabOfAnEarlierVersion has no marker; make has put the lab's program there before the lab is first called.
+func TestLabOfAnEarlierVersion(t *testing.T) {
+	for _, names := range [][]string{{"bin"}, {"bin", "cache", "nodes"}} {
+		l := &Lab{Dir: t.TempDir()}
+		for _, sub := range names {
+			if err := os.Mkdir(filepath.Join(l.Dir, sub), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		unlock, err := l.lock(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		unlock()
 	}
 }

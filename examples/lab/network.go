@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -34,6 +35,9 @@ func (n *Node) index() int {
 	}
 	return i
 }
+
+// nodeNames matches what nodeName returns.
+var nodeNames = regexp.MustCompile(`^node[0-9]+$`)
 
 func nodeName(index int) string { return fmt.Sprintf("node%d", index) }
 

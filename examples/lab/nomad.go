@@ -23,8 +23,7 @@ type nomadBinary struct{ path string }
 // nomad returns the Nomad agent, built from its source if this machine has none of this version: HashiCorp's releases
 // may be out of reach, and the module proxy is needed anyway.
 func (l *Lab) nomad(ctx context.Context) (nomadBinary, error) {
-	dir := filepath.Join(l.Cache, "nomad-"+nomadVersion)
-	err := buildOnce(ctx, dir, func(tmp string) error {
+	dir, err := l.cached(ctx, "nomad-"+nomadVersion, func(tmp string) error {
 		source, err := nomadModule(ctx)
 		if err != nil {
 			return err
@@ -32,7 +31,7 @@ func (l *Lab) nomad(ctx context.Context) (nomadBinary, error) {
 		if err := os.MkdirAll(tmp, 0o755); err != nil {
 			return fmt.Errorf("directory of Nomad: %w", err)
 		}
-		slog.Info("building Nomad, once for this version; takes some minutes", "version", nomadVersion, "dir", dir)
+		slog.Info("building Nomad, once for this version; takes some minutes", "version", nomadVersion, "dir", tmp)
 		start := time.Now()
 		cmd := exec.CommandContext(ctx, "nice", "-n", "10", "go", "build", "-trimpath", "-ldflags", "-s -w",
 			"-o", filepath.Join(tmp, "nomad"), "github.com/hashicorp/nomad")

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -54,41 +53,14 @@ func (r recipe) key() string { return hashOf(r.keyed()) }
 // present recipe.
 func (l *Lab) rootfs(ctx context.Context) (string, error) {
 	r := nodeRecipe()
-	dir := filepath.Join(l.Cache, "rootfs-"+r.Suite+"-"+r.key())
-	if err := buildOnce(ctx, dir, func(tmp string) error {
-		slog.Info("building the node's root file system, once for this recipe", "suite", r.Suite, "dir", dir)
+	dir, err := l.cached(ctx, "rootfs-"+r.Suite+"-"+r.key(), func(tmp string) error {
+		slog.Info("building the node's root file system, once for this recipe", "suite", r.Suite, "dir", tmp)
 		return debootstrap(ctx, r, tmp)
-	}); err != nil {
+	})
+	if err != nil {
 		return "", fmt.Errorf("root file system of the nodes: %w", err)
 	}
 	return dir, nil
-}
-
-// buildOnce makes the directory with build, in a temporary place that gets its name only when it is complete. Two
-// processes that want the same directory build it once.
-func buildOnce(ctx context.Context, dir string, build func(tmp string) error) error {
-	if _, err := os.Stat(dir); err == nil {
-		return nil
-	}
-	unlock, err := lockFile(ctx, dir+".lock")
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	if _, err := os.Stat(dir); err == nil {
-		return nil
-	}
-	tmp := dir + ".tmp"
-	if err := os.RemoveAll(tmp); err != nil {
-		return fmt.Errorf("remove an unfinished build: %w", err)
-	}
-	if err := build(tmp); err != nil {
-		return errors.Join(err, os.RemoveAll(tmp))
-	}
-	if err := os.Rename(tmp, dir); err != nil {
-		return fmt.Errorf("put the build in place: %w", err)
-	}
-	return nil
 }
 
 // debootstrap fills dir with a Debian system. The work happens in a mount namespace of its own, so that whatever

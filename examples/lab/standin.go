@@ -51,21 +51,21 @@ func (l *Lab) standIn(ctx context.Context, rootfs string) (string, error) {
 	if err != nil || !missing {
 		return "", err
 	}
-	dir := filepath.Join(l.Cache, "criu-standin-"+hashOf([]any{nodeRecipe().keyed(), limitsLibrary, buildStandIn}))
-	if err := buildOnce(ctx, dir, func(tmp string) error {
-		slog.Info("this machine's root lacks CAP_SYS_RESOURCE: building a stand-in for it, once", "dir", dir)
+	dir, err := l.cached(ctx, "criu-standin-"+hashOf([]any{nodeRecipe().keyed(), limitsLibrary, buildStandIn}), func(tmp string) error {
+		slog.Info("this machine's root lacks CAP_SYS_RESOURCE: building a stand-in for it, once", "dir", tmp)
 		start := time.Now()
 		if err := writeFiles(map[string]string{filepath.Join(tmp, "limits.c"): limitsLibrary}); err != nil {
 			return err
 		}
-		log := dir + ".log"
+		log := tmp + ".log"
 		if err := runLogged(ctx, log, "unshare", "--mount", "--pid", "--fork", "--propagation", "private", "--",
 			"sh", "-ec", buildStandIn, "sh", rootfs, tmp); err != nil {
 			return err
 		}
-		slog.Info("built", "dir", dir, "took", time.Since(start).Round(time.Second))
+		slog.Info("built", "dir", tmp, "took", time.Since(start).Round(time.Second))
 		return os.Remove(log)
-	}); err != nil {
+	})
+	if err != nil {
 		return "", fmt.Errorf("stand-in for CAP_SYS_RESOURCE: %w", err)
 	}
 	return filepath.Join(dir, "criu"), nil

@@ -147,7 +147,7 @@ func (l *testLab) leftovers(t *testing.T, namespaces map[string]bool) []string {
 		t.Fatal(err)
 	}
 	for _, f := range files {
-		if f.Name() != "lab.lock" {
+		if f.Name() != "lab.lock" && f.Name() != ".lab" {
 			left = append(left, "file "+f.Name())
 		}
 	}

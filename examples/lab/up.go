@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 )
 
 // upOptions say what lab to bring up.
@@ -196,7 +197,12 @@ func (l *Lab) down(ctx context.Context, purge bool) error {
 	}
 	removeIfEmpty(filepath.Dir(l.cgroup()))
 	if purge {
-		if err := os.RemoveAll(filepath.Join(l.Dir, "nodes")); err != nil {
+		for _, n := range nodes {
+			if err := os.RemoveAll(n.Dir); err != nil {
+				return fmt.Errorf("delete the node's data: %w", err)
+			}
+		}
+		if err := os.Remove(filepath.Join(l.Dir, "nodes")); err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.ENOTEMPTY) {
 			return fmt.Errorf("delete the nodes' data: %w", err)
 		}
 	}

@@ -10,9 +10,6 @@ import (
 	"github.com/criu-docker/criu-docker/shared/ociruntime"
 )
 
-// queue is where the builds of this machine wait for their turn.
-const queue = ociruntime.DefaultRunDir + "/queue/builds"
-
 // builds is how many donors boot, freeze and are packed at a time. More of them would not be done sooner, and run out of the time
 // that they have to become ready.
 func builds() int { return runtime.NumCPU() }
@@ -23,7 +20,7 @@ const worthTelling = 100 * time.Millisecond
 // awaitTurn returns when it is this build's turn.
 func awaitTurn(ctx context.Context, p *progress) (*turn.Turn, error) {
 	end := p.begin("queue")
-	place, err := turn.Wait(ctx, queue, builds())
+	place, err := runDir.AwaitTurn(ctx, ociruntime.BuildQueue, builds())
 	if err != nil {
 		return nil, fmt.Errorf("waiting for other builds: %w", err)
 	}

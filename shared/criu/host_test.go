@@ -40,7 +40,7 @@ func TestHostInfo(t *testing.T) {
 func TestHostCache(t *testing.T) {
 	ctx := context.Background()
 	dir := t.TempDir()
-	cache := filepath.Join(dir, "host.json")
+	cache := filepath.Join(dir, "run", "host.json")
 	// Not criu, but something whose runs can be counted.
 	path := filepath.Join(dir, "criu")
 	script := "#!/bin/sh\necho run >> " + dir + "/runs\ncase $1 in --version) echo 'Version: 9.8.7'; echo 'GitID: x';; cpuinfo) cp " + dir + "/cpuinfo.img $4/;; esac\n"

@@ -8,10 +8,12 @@ import (
 	"path/filepath"
 
 	"github.com/google/renameio/v2"
+
+	"github.com/criu-docker/criu-docker/shared/internal/rundir"
 )
 
 // hostCache is where a host's facts are kept: on a file system that does not outlive the running kernel.
-const hostCache = "/run/criu-docker/host.json"
+const hostCache = rundir.Path + "/" + rundir.HostFile
 
 // cachedHost is the content of hostCache. Criu tells which binary the facts were asked of.
 type cachedHost struct {
@@ -43,7 +45,7 @@ func hostInfo(ctx context.Context, criuPath, cachePath string) (Host, error) {
 	}
 	// Without the cache the next call takes longer, and that is all; a user other than root can't write it.
 	if b, err := json.Marshal(cachedHost{Format: hostFormat, Criu: id, Host: host}); err == nil {
-		if os.MkdirAll(filepath.Dir(cachePath), 0o711) == nil {
+		if _, err := rundir.Make(filepath.Dir(cachePath)); err == nil {
 			_ = renameio.WriteFile(cachePath, b, 0o644, renameio.WithTempDir(filepath.Dir(cachePath)))
 		}
 	}

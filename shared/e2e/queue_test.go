@@ -50,11 +50,11 @@ func (l *lab) occupy() (free, queued func()) {
 	l.Helper()
 	var held []*turn.Turn
 	for range ociruntime.Restores() {
-		place, err := turn.Wait(l.ctx, ociruntime.Queue, ociruntime.Restores())
+		place, err := runDir.AwaitTurn(l.ctx, ociruntime.RestoreQueue, ociruntime.Restores())
 		require.NoError(l, err)
 		held = append(held, place)
 	}
-	before, err := os.ReadFile(ociruntime.Queue)
+	before, err := os.ReadFile(runDir.QueueFile(ociruntime.RestoreQueue))
 	require.NoError(l, err)
 	free = func() {
 		for _, place := range held {
@@ -63,7 +63,7 @@ func (l *lab) occupy() (free, queued func()) {
 	}
 	queued = func() {
 		l.eventually(func() bool {
-			now, err := os.ReadFile(ociruntime.Queue)
+			now, err := os.ReadFile(runDir.QueueFile(ociruntime.RestoreQueue))
 			return err == nil && string(now) != string(before)
 		}, "it draws a ticket")
 	}

@@ -18,7 +18,7 @@ type Attendance struct {
 
 // Attend announces that the caller is about to start a container.
 func (d RunDir) Attend(containerID string, a Attendance) error {
-	err := os.MkdirAll(filepath.Dir(d.attendanceFile(containerID)), 0o700)
+	err := d.makeSub(attendedDir)
 	if err == nil {
 		err = writeJSON(d.attendanceFile(containerID), a)
 	}
@@ -40,5 +40,5 @@ func (c container) attendance() (a Attendance, attended bool, err error) {
 }
 
 func (d RunDir) attendanceFile(id string) string {
-	return filepath.Join(string(d), "attended", id+".json")
+	return filepath.Join(string(d), attendedDir, id+".json")
 }

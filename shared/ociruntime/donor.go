@@ -46,7 +46,7 @@ func (c container) checkpoint(inv invocation, req Request) error {
 	if req.Kind != KindDonor {
 		return fmt.Errorf("container %.12s is a clone: freeze the donor of another snapshot instead", c.id)
 	}
-	if err := os.MkdirAll(c.path(workName), 0o700); err != nil {
+	if err := c.run.makeSub(containersDir, c.id, workName); err != nil {
 		return err
 	}
 	conf := req.Options.ConfigFile()

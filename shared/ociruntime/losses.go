@@ -19,7 +19,7 @@ func (d RunDir) noteLoss(snapshot, reason string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+	if err := d.makeSub(lossesDir); err != nil {
 		return err
 	}
 	return os.WriteFile(file, []byte(reason), 0o600)
@@ -55,5 +55,5 @@ func (d RunDir) lossFile(snapshot string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("snapshot %q: %w", snapshot, err)
 	}
-	return filepath.Join(string(d), "losses", parsed.Encoded()), nil
+	return filepath.Join(string(d), lossesDir, parsed.Encoded()), nil
 }

@@ -21,7 +21,7 @@ func (c container) givePath(b *bundle) error {
 		return nil
 	}
 	target := c.netnsFile()
-	if err := os.MkdirAll(filepath.Dir(target), 0o700); err != nil {
+	if err := c.run.makeSub(netnsDir); err != nil {
 		return fmt.Errorf("network namespace: %w", err)
 	}
 	if err := c.removeNetns(); err != nil { // of an earlier start that was not cleaned up
@@ -56,7 +56,7 @@ func (c container) removeNetns() error {
 	return nil
 }
 
-func (c container) netnsFile() string { return filepath.Join(string(c.run), "netns", c.id) }
+func (c container) netnsFile() string { return filepath.Join(string(c.run), netnsDir, c.id) }
 
 // newNetns makes a network namespace and binds it to file. What runc would do inside it for a container that it
 // creates, and CRIU for a namespace that it restores, is done here: lo is up and net.* sysctls are set.

@@ -7,17 +7,19 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/google/renameio/v2"
 
 	"github.com/criu-docker/criu-docker/shared/criu"
+	"github.com/criu-docker/criu-docker/shared/internal/rundir"
+	"github.com/criu-docker/criu-docker/shared/owned"
 )
 
 // DefaultRunDir is where the state of containers under way lives; it is gone after a reboot, as they are.
-const DefaultRunDir = "/run/criu-docker"
+const DefaultRunDir = rundir.Path
 
 // DefaultRequestDir is where the requests of DefaultRunDir live. They last as long as their containers do, over reboots too.
 const DefaultRequestDir = "/var/lib/criu-docker/requests"
@@ -117,10 +119,11 @@ type RunDir string
 // WriteRequest tells the runtime what to do with a container at its starts. It does not wait for the disk: a request that did
 // not get there before the machine went down is one that is gone, and the container's annotations tell what that means.
 func (d RunDir) WriteRequest(containerID string, r Request) error {
-	if err := os.MkdirAll(d.requestDir(), 0o700); err != nil {
-		return fmt.Errorf("request for container %.12s: %w", containerID, err)
+	_, err := requestKind.Make(d.requestDir())
+	var b []byte
+	if err == nil {
+		b, err = json.Marshal(r)
 	}
-	b, err := json.Marshal(r)
 	if err == nil {
 		err = os.WriteFile(d.requestFile(containerID)+unfinished, b, 0o600)
 	}
@@ -136,6 +139,19 @@ func (d RunDir) WriteRequest(containerID string, r Request) error {
 // unfinished is the suffix of a request that is being written.
 const unfinished = ".tmp"
 
+// requestName matches the names of requests, whole or not.
+var requestName = regexp.MustCompile(`^([a-zA-Z0-9][a-zA-Z0-9_.-]*)\.json(\` + unfinished + `)?$`)
+
+// requestKind is that of the requests' directory. Before there were markers, it had nothing else in it.
+var requestKind = owned.Kind{Name: "requests", Version: 1, Known: func(entries map[string]fs.FileMode) bool {
+	for name, mode := range entries {
+		if mode != 0 || !requestName.MatchString(name) {
+			return false
+		}
+	}
+	return true
+}}
+
 // ReadRequest returns a container's request; fs.ErrNotExist if it has none, and ErrUnreadable for what is none.
 func (d RunDir) ReadRequest(containerID string) (Request, error) {
 	var r Request
@@ -145,17 +161,18 @@ func (d RunDir) ReadRequest(containerID string) (Request, error) {
 
 // Requests returns the ids of the containers that have a request, or a part of one.
 func (d RunDir) Requests() ([]string, error) {
-	entries, err := os.ReadDir(d.requestDir())
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	own, err := requestKind.Open(d.requestDir())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
 		return nil, err
 	}
-	var ids []string
-	for _, e := range entries {
-		if id, ok := strings.CutSuffix(strings.TrimSuffix(e.Name(), unfinished), ".json"); ok {
-			ids = append(ids, id)
-		}
+	ids, err := own.Files("", requestName)
+	for i, name := range ids {
+		ids[i] = requestName.FindStringSubmatch(name)[1]
 	}
-	return slices.Compact(ids), nil
+	return slices.Compact(ids), err
 }
 
 // ReadReport returns what the runtime did for a container; an empty report if it did nothing yet.
@@ -171,7 +188,7 @@ func (d RunDir) ReadReport(containerID string) (Report, error) {
 // BootedCold returns the ids of the containers of an engine that were clones once and were booted cold, since there was no
 // request any more.
 func (d RunDir) BootedCold(engine string) ([]string, error) {
-	entries, err := os.ReadDir(filepath.Join(string(d), "containers"))
+	entries, err := os.ReadDir(filepath.Join(string(d), containersDir))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
@@ -210,7 +227,26 @@ func (d RunDir) requestDir() string {
 func (d RunDir) requestFile(id string) string { return filepath.Join(d.requestDir(), id+".json") }
 
 func (d RunDir) stateDir(id string) string {
-	return filepath.Join(string(d), "containers", id)
+	return filepath.Join(string(d), containersDir, id)
+}
+
+// Directories in a run directory.
+const (
+	containersDir = "containers" // ID/: state of a container
+	netnsDir      = "netns"      // ID: its network namespace
+	attendedDir   = "attended"   // ID.json: its next start has somebody who sees it through
+	queueDir      = "queue"      // NAME: a queue
+	lossesDir     = "losses"     // HEX: why the last clone of a snapshot was lost
+	shimsDir      = "shim"       // criu: what runc takes for CRIU
+)
+
+// makeSub makes a directory in the run directory, which it makes too if needed.
+func (d RunDir) makeSub(elem ...string) error {
+	own, err := rundir.Make(string(d))
+	if err == nil {
+		_, err = own.Sub(elem...)
+	}
+	return err
 }
 
 func writeJSON(file string, v any) error {

@@ -21,7 +21,7 @@ const ShimName = "criu"
 const supervisorEnv = "CRIU_DOCKER_SUPERVISOR"
 
 // shimDir holds the shim, and nothing else.
-func (d RunDir) shimDir() string { return filepath.Join(string(d), "shim") }
+func (d RunDir) shimDir() string { return filepath.Join(string(d), shimsDir) }
 
 // installShim puts a link to self where runc will find it before CRIU.
 func (d RunDir) installShim(self string) error {
@@ -29,7 +29,7 @@ func (d RunDir) installShim(self string) error {
 	if target, err := os.Readlink(link); err == nil && target == self {
 		return nil
 	}
-	if err := os.MkdirAll(d.shimDir(), 0o700); err != nil {
+	if err := d.makeSub(shimsDir); err != nil {
 		return fmt.Errorf("shim of CRIU: %w", err)
 	}
 	temporary := fmt.Sprintf("%s.%d", link, os.Getpid()) // several supervisors may do this at once

@@ -27,7 +27,7 @@ func (c container) reset() error {
 	if err := c.removeState(); err != nil {
 		return err
 	}
-	return os.MkdirAll(c.run.stateDir(c.id), 0o700)
+	return c.run.makeSub(containersDir, c.id)
 }
 
 // removeTransient removes what is of no use once the container has ended.
@@ -45,7 +45,7 @@ func (c container) writeReport(r Report) error { return writeJSON(c.path(reportN
 
 // noteError keeps in the report what the engine is told. The engine has it anyway, so nothing is lost where that fails.
 func (c container) noteError(err error) {
-	if os.MkdirAll(c.run.stateDir(c.id), 0o700) != nil {
+	if c.run.makeSub(containersDir, c.id) != nil {
 		return
 	}
 	if r, rerr := c.run.ReadReport(c.id); rerr == nil {

@@ -193,7 +193,7 @@ func (s *supervision) take(conn *net.UnixConn) {
 }
 
 func (s *supervision) startRestore(inv invocation) error {
-	if err := os.MkdirAll(s.path(workName), 0o700); err != nil {
+	if err := s.run.makeSub(containersDir, s.id, workName); err != nil {
 		return err
 	}
 	self, err := os.Executable()

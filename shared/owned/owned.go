@@ -3,6 +3,7 @@
 package owned
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,15 +21,18 @@ import (
 // ErrForeign is returned for a directory that is not ours, or not ours alone. Nothing in it was touched.
 var ErrForeign = errors.New("the directory is not ours")
 
-// Mode is that of every file that we keep; those of directories are their kind's.
-const Mode fs.FileMode = 0o600
+// Modes of what we keep, unless something is said to the contrary.
+const (
+	FileMode fs.FileMode = 0o600
+	DirMode  fs.FileMode = 0o700
+)
 
 // Kind is a sort of directories with one layout.
 type Kind struct {
 	// Name is a word: the marker is called ".NAME" and holds {"criu-docker-NAME": VERSION}.
 	Name    string
 	Version int
-	// Mode is that of new directories of this kind and of those in them; 0 means 0700, since memory images hold secrets.
+	// Mode is that of new directories of this kind; 0 means 0700, since memory images hold secrets. Those in them have 0700.
 	Mode fs.FileMode
 	// Shared lets others than this process's user own the directory or write to it: the caller decides on that.
 	Shared bool
@@ -40,7 +44,6 @@ type Kind struct {
 // Dir is a directory that is ours.
 type Dir struct {
 	path string // absolute
-	mode fs.FileMode
 }
 
 // Make returns the directory at path. It creates and marks what is not there, marks what is empty or known, and returns ErrForeign
@@ -54,7 +57,7 @@ func (k Kind) Make(path string) (Dir, error) {
 	case err == nil:
 		err = k.check(d)
 	case errors.Is(err, fs.ErrNotExist):
-		if err = os.MkdirAll(d.path, d.mode); err == nil {
+		if err = k.mkdir(d); err == nil {
 			err = k.check(d)
 		}
 		if err == nil {
@@ -95,7 +98,7 @@ func (d Dir) Path(elem ...string) string { return filepath.Join(append([]string{
 // Sub makes a directory in it, if needed, and returns its path.
 func (d Dir) Sub(elem ...string) (string, error) {
 	path := d.Path(elem...)
-	if err := os.MkdirAll(path, d.mode); err != nil {
+	if err := os.MkdirAll(path, DirMode); err != nil {
 		return "", err
 	}
 	return path, nil
@@ -134,15 +137,22 @@ func (k Kind) key() string     { return "criu-docker-" + k.Name }
 func (k Kind) unfinished() string { return "." + k.marker() }
 
 func (k Kind) dir(path string) (Dir, error) {
-	mode := k.Mode
-	if mode == 0 {
-		mode = 0o700
-	}
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return Dir{}, k.explain(path, err)
 	}
-	return Dir{path: abs, mode: mode}, nil
+	return Dir{path: abs}, nil
+}
+
+func (k Kind) mkdir(d Dir) error {
+	if err := os.MkdirAll(filepath.Dir(d.path), 0o755); err != nil { // which is not ours
+		return err
+	}
+	mode := cmp.Or(k.Mode, DirMode)
+	if err := os.Mkdir(d.path, mode); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
 }
 
 func (k Kind) explain(path string, err error) error {
@@ -176,7 +186,7 @@ func (k Kind) claim(d Dir) error {
 		}
 		return err
 	}
-	err := renameio.WriteFile(d.Path(k.marker()), []byte(k.content()), Mode, renameio.WithTempDir(d.path))
+	err := renameio.WriteFile(d.Path(k.marker()), []byte(k.content()), FileMode, renameio.WithTempDir(d.path))
 	if err != nil && k.readMarker(d) != nil {
 		return err
 	}
@@ -202,7 +212,7 @@ func (k Kind) readMarker(d Dir) error {
 	// A pipe of this name must not hold us up, nor a link lead elsewhere.
 	f, err := os.OpenFile(d.Path(k.marker()), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if errors.Is(err, unix.ENOTDIR) {
-		return fmt.Errorf("%w: %w", ErrForeign, err)
+		return fmt.Errorf("%w: %w: name an empty or a new one", ErrForeign, err)
 	}
 	if errors.Is(err, unix.ELOOP) {
 		return fmt.Errorf("%w: its %s is a link", ErrForeign, k.marker())

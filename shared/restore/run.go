@@ -60,7 +60,7 @@ type start struct {
 	opts Options
 	img  image.InspectResponse
 
-	queue string // "" means ociruntime.Queue
+	queues ociruntime.RunDir // where starts wait for their turn; "" means runDir
 
 	mu    sync.Mutex
 	steps []Event

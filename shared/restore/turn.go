@@ -38,7 +38,7 @@ func (s *start) takePlace(ctx context.Context) (context.Context, *place, error) 
 // wait waits for the start's turn.
 func (p *place) wait(ctx context.Context) error {
 	end := p.start.begin("queue")
-	t, err := turn.Wait(ctx, cmp.Or(p.start.queue, ociruntime.Queue), ociruntime.Restores())
+	t, err := cmp.Or(p.start.queues, runDir).AwaitTurn(ctx, ociruntime.RestoreQueue, ociruntime.Restores())
 	if err != nil {
 		return err
 	}

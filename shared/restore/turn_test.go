@@ -2,7 +2,6 @@ package restore
 
 import (
 	"context"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -14,15 +13,15 @@ import (
 
 // A start that waits for others has all of its time when it is its turn, and says how long it has waited.
 func TestTimeoutCountsFromOnesTurn(t *testing.T) {
-	queue := filepath.Join(t.TempDir(), "queue")
+	queues := ociruntime.RunDir(t.TempDir())
 	var held []*turn.Turn
 	for range ociruntime.Restores() {
-		other, err := turn.Wait(t.Context(), queue, ociruntime.Restores())
+		other, err := queues.AwaitTurn(t.Context(), ociruntime.RestoreQueue, ociruntime.Restores())
 		require.NoError(t, err)
 		held = append(held, other)
 	}
 	const limit = 50 * time.Millisecond
-	s := &start{queue: queue, opts: Options{Timeout: limit}}
+	s := &start{queues: queues, opts: Options{Timeout: limit}}
 	time.AfterFunc(4*limit, func() { // longer than it may take by itself
 		for _, other := range held {
 			other.End()
@@ -40,14 +39,14 @@ func TestTimeoutCountsFromOnesTurn(t *testing.T) {
 }
 
 func TestPlaceIsLeftToOthersDuringADownload(t *testing.T) {
-	queue := filepath.Join(t.TempDir(), "queue")
-	s := &start{queue: queue}
+	queues := ociruntime.RunDir(t.TempDir())
+	s := &start{queues: queues}
 	ctx, p, err := s.takePlace(t.Context())
 	require.NoError(t, err)
 	p.leave()
 	var held []*turn.Turn
 	for range ociruntime.Restores() { // all of the places are free
-		other, err := turn.Wait(t.Context(), queue, ociruntime.Restores())
+		other, err := queues.AwaitTurn(t.Context(), ociruntime.RestoreQueue, ociruntime.Restores())
 		require.NoError(t, err)
 		held = append(held, other)
 	}

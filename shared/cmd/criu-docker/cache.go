@@ -77,6 +77,9 @@ func (a *app) listCache() error {
 
 // cachedSnapshots only looks: a listing changes nothing, and where there is no cache it makes none.
 func (a *app) cachedSnapshots() ([]cache.Item, error) {
+	if _, err := a.cacheBytes(); err != nil {
+		return nil, err // as from every command that has the flag
+	}
 	c, err := cache.Look(a.cache)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -88,20 +91,18 @@ func (a *app) cachedSnapshots() ([]cache.Item, error) {
 }
 
 func (a *app) pruneCache(ctx context.Context) error {
-	if _, err := cache.Look(a.cache); errors.Is(err, fs.ErrNotExist) {
-		return a.printPruned(0, 0)
-	} else if err != nil {
-		return cacheError(err)
-	}
-	c, err := a.openCache()
-	if err != nil {
-		return err
-	}
 	eng, err := a.connect(ctx)
 	if err != nil {
 		return err
 	}
 	defer eng.Close()
+	if _, err := cache.Look(a.cache); errors.Is(err, fs.ErrNotExist) {
+		return a.printPruned(0, 0) // and none is made
+	}
+	c, err := a.openCache()
+	if err != nil {
+		return err
+	}
 	if err := restore.Sweep(ctx, eng, c); err != nil {
 		return err
 	}

@@ -98,10 +98,19 @@ func (a *app) openStore(ctx context.Context) (store.Store, error) {
 	return store.Open(ctx, a.store)
 }
 
-func (a *app) openCache() (*cache.Cache, error) {
+// cacheBytes is the bound of the cache.
+func (a *app) cacheBytes() (int64, error) {
 	size, err := units.RAMInBytes(a.cacheSize)
 	if err != nil {
-		return nil, usageError{fmt.Errorf("--cache-size %q: %w: want a size such as 20GiB, or 0", a.cacheSize, err)}
+		return 0, usageError{fmt.Errorf("--cache-size %q: %w: want a size such as 20GiB, or 0", a.cacheSize, err)}
+	}
+	return size, nil
+}
+
+func (a *app) openCache() (*cache.Cache, error) {
+	size, err := a.cacheBytes()
+	if err != nil {
+		return nil, err
 	}
 	c, err := cache.Open(a.cache, size)
 	if err != nil {

@@ -91,7 +91,7 @@ func TestExitCodes(t *testing.T) {
 	}
 	stderr.Reset()
 	require.Equal(t, exitFailure, run([]string{"cache", "ls", "--cache", "/proc/version"}, &stdout, &stderr))
-	require.Contains(t, stderr.String(), `--cache "/proc/version"`)
+	require.Contains(t, stderr.String(), "--cache: cache directory /proc/version: ")
 
 	ended, end := context.WithCancelCause(context.Background())
 	end(interrupted{syscall.SIGTERM})

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -34,15 +33,10 @@ type Turn struct {
 }
 
 // Wait returns when it is the caller's turn at the queue that file is, one of so many places, or with an error when ctx ends. The
-// file is made if needed; its directory is too.
+// file is made if needed.
 func Wait(ctx context.Context, file string, places int) (*Turn, error) {
 	began := time.Now()
 	f, err := os.OpenFile(file, os.O_RDWR|os.O_CREATE, 0o600)
-	if errors.Is(err, os.ErrNotExist) {
-		if err = os.MkdirAll(filepath.Dir(file), 0o700); err == nil {
-			f, err = os.OpenFile(file, os.O_RDWR|os.O_CREATE, 0o600)
-		}
-	}
 	if err != nil {
 		return nil, fmt.Errorf("queue: %w", err)
 	}

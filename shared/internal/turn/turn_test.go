@@ -57,7 +57,7 @@ func drawn(t *testing.T, file string) byte {
 }
 
 func TestFirstComeFirstServed(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "new", "queue")
+	file := filepath.Join(t.TempDir(), "queue")
 	held, err := Wait(t.Context(), file, 1)
 	require.NoError(t, err)
 	var waiters []<-chan *Turn
