@@ -127,6 +127,8 @@ func testHotAndCold(t *testing.T, c *cluster, ref string) {
 	allocs := c.run(job("hot-and-cold", 2, 1, ""))
 	hostnames := map[string]bool{}
 	for _, alloc := range allocs {
+		// Nomad mounts the directory so; what a task has of it must not be less.
+		require.Regexp(t, `nosuid.*noexec`, c.exec(alloc, "grep ' /secrets ' /proc/1/mountinfo"))
 		events := strings.Join(driverEvents(alloc), "\n")
 		if alloc.TaskGroup == "hot" {
 			require.Contains(t, events, "Restored from snapshot "+ref+" in ")

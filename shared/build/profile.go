@@ -44,6 +44,7 @@ func (d *donor) profile(ctx context.Context, spec engine.Spec, src snapshot.Sour
 		Record:        record,
 		NetworkFirst:  src.Config.NetworkFirst(), // as starts do
 		Bound:         src.Config.BoundSockets(),
+		OOMScore:      src.Config.OOMScore,
 		Options:       d.opts.Checkpoint,
 		Timeout:       profileTimeout,
 	})

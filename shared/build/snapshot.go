@@ -109,6 +109,7 @@ func makeSnapshot(ctx context.Context, eng *engine.Engine, opts Options, t resol
 		Created:    time.Now().UTC().Truncate(time.Second),
 		Image:      describeImage(opts.Spec.Config.Image, t.image),
 		Run:        t.run,
+		OOMScore:   spec.Host.OomScoreAdj,
 		Checkpoint: opts.Checkpoint,
 	}
 	src, err := d.freeze(ctx, cfg)

@@ -112,6 +112,7 @@ type mediator struct {
 	restored   chan struct{}
 	runc, criu int             // connections
 	hold       string          // the point at which the clone is held up
+	own        own             // is known when CRIU has its order
 	settled    context.Context // ends when CRIU has said what came of the restore, and with the conversation
 	settle     context.CancelFunc
 	files      []*os.File
@@ -164,10 +165,16 @@ func (m *mediator) amend(b []byte) ([]byte, error) {
 	if req.GetType() != rpc.CriuReqType_RESTORE {
 		return b, nil
 	}
+	select {
+	case m.own = <-m.images:
+		m.own.cgroups.correct(req.Opts)
+	case <-m.failed:
+		return nil, errors.New("the restore has failed")
+	}
 	for _, dir := range []struct {
 		path string
 		fd   **int32
-	}{{m.request.CheckpointDir, &req.Opts.ImagesDirFd}, {m.path(workName), &req.Opts.WorkDirFd}} {
+	}{{imagesDir(m.request.CheckpointDir), &req.Opts.ImagesDirFd}, {m.path(workName), &req.Opts.WorkDirFd}} {
 		f, err := os.Open(dir.path)
 		if err != nil {
 			return nil, err
@@ -192,6 +199,11 @@ func (m *mediator) notice(b []byte) bool {
 	case mountsNext:
 		m.forked <- int(resp.GetNotify().GetPid())
 	case resumeNext:
+		if err := m.setOOMScores(m.own.oomScore); err != nil {
+			m.unlike <- err
+			<-m.failed
+			return false
+		}
 		close(m.restored)
 	}
 	return script != m.hold || m.awaitRelease()

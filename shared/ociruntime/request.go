@@ -70,6 +70,8 @@ type Request struct {
 	Host criu.Host `json:"host,omitzero"`
 	// Bound are sockets that a clone brings with their addresses. It is restored only where it has all of these.
 	Bound []criu.Socket `json:"bound,omitempty"`
+	// OOMScore is the oom_score_adj that the donor was configured with.
+	OOMScore int `json:"oom_score_adj,omitempty"`
 	// Options are those of the snapshot.
 	Options criu.Options `json:"options"`
 	// Timeout bounds one restore; 0 means DefaultTimeout.

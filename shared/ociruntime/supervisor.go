@@ -46,7 +46,8 @@ func (c container) supervise(inv invocation, ready *os.File) error {
 	s := &supervision{
 		container: c, request: req, order: inv.order, timeline: newTimeline(), timeout: inv.order.timeout, calls: make(chan call),
 		forked: make(chan int, 1), restored: make(chan struct{}), released: make(chan struct{}), failed: make(chan struct{}), runcExited: make(chan struct{}),
-		answered: make(chan struct{}), checked: make(chan error, 1), breakpointsSet: func() {},
+		answered: make(chan struct{}), checked: make(chan error, 1), images: make(chan own, 1), unlike: make(chan error, 1),
+		breakpointsSet: func() {},
 	}
 	if s.timeout == 0 {
 		s.timeout = DefaultTimeout
@@ -56,7 +57,15 @@ func (c container) supervise(inv invocation, ready *os.File) error {
 		defer over.Stop()
 	}
 	defer s.close()
-	go func() { s.checked <- pages.Check(req.CheckpointDir, s.order.lazy, criu.HoldsHostname) }()
+	go func() {
+		own, err := makeImages(inv.bundle, req.CheckpointDir)
+		if err != nil {
+			s.unlike <- err
+			return
+		}
+		s.images <- own
+		s.checked <- pages.Check(req.CheckpointDir, s.order.lazy, criu.HoldsHostname)
+	}()
 	breakpoints, expected := context.WithCancel(context.Background())
 	defer expected()
 	s.breakpointsSet = expected
@@ -112,6 +121,8 @@ type supervision struct {
 	breakpointsSet context.CancelFunc // ends the wait for CRIU's breakpoints, see expectBreakpoints
 	checked        chan error         // gets what was found of the checkpoint, once: nil if it is as it was fetched
 	answered       chan struct{}      // closed when nobody takes calls any more
+	images         chan own           // gets a value when the images that CRIU restores from are made
+	unlike         chan error         // gets why the clone can't be what its configuration says, if so
 
 	pages *pageServer // of a lazy restore
 }
@@ -253,6 +264,8 @@ func (s *supervision) awaitFork(ctx context.Context) error {
 			k.reply(errors.New("the clone is not created yet"))
 		case <-s.runcExited:
 			return s.explainExit()
+		case err := <-s.unlike:
+			return err
 		case err := <-s.pages.ended():
 			return s.pages.failure(err)
 		case <-ctx.Done():
@@ -294,6 +307,8 @@ func (s *supervision) awaitStart() error {
 			}
 		case <-s.runcExited:
 			return s.fail(s.explainExit())
+		case err := <-s.unlike:
+			return s.fail(err)
 		case err := <-s.pages.ended():
 			if err == nil {
 				s.pages.over = nil // a small clone misses nothing any more before the engine lets it run
@@ -346,6 +361,8 @@ func (s *supervision) release() error {
 			}
 			s.timeline.done("resume")
 			return s.addSteps(s.timeline.steps)
+		case err := <-s.unlike:
+			return s.fail(err)
 		case err := <-s.pages.ended():
 			if err == nil {
 				s.pages.over = nil // nothing is missing any more, so soon
@@ -393,6 +410,11 @@ func (s *supervision) close() {
 
 // explainExit says why runc ended. When somebody has killed it or CRIU, the errors in CRIU's log are but consequences.
 func (s *supervision) explainExit() error {
+	select {
+	case err := <-s.unlike:
+		return err
+	default:
+	}
 	var exit *exec.ExitError
 	switch {
 	case s.criuDied.Load():

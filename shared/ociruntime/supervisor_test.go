@@ -17,9 +17,10 @@ import (
 // restoration is a supervisor at work, with a shell script in the place of runc and a process in that of the first task.
 type restoration struct {
 	container
-	task  *exec.Cmd
-	ready *os.File
-	done  chan error // what the supervisor says at its end
+	checkpoint string // directory
+	task       *exec.Cmd
+	ready      *os.File
+	done       chan error // what the supervisor says at its end
 }
 
 // supervised starts a supervisor. The script sees its work directory as $work.
@@ -31,7 +32,11 @@ func supervised(t *testing.T, timeout time.Duration, script string) *restoration
 func supervisedAs(t *testing.T, o order, script string) *restoration {
 	t.Helper()
 	r := &restoration{container: newContainer(t), done: make(chan error, 1)}
-	require.NoError(t, r.run.WriteRequest(r.id, Request{Kind: KindClone, CheckpointDir: "/"}))
+	dir := t.TempDir()
+	r.checkpoint = filepath.Join(dir, "checkpoint")
+	require.NoError(t, os.Mkdir(r.checkpoint, 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "config.json"), []byte(`{"root": {"path": "checkpoint"}, "linux": {}}`), 0o600))
+	require.NoError(t, r.run.WriteRequest(r.id, Request{Kind: KindClone, CheckpointDir: r.checkpoint}))
 	require.NoError(t, r.writeReport(Report{}))
 	runc := filepath.Join(t.TempDir(), "runc")
 	require.NoError(t, os.WriteFile(runc, fmt.Appendf(nil, "#!/bin/sh\nwork=%s\n%s\n", r.path(workName), script), 0o700))
@@ -48,7 +53,7 @@ func supervisedAs(t *testing.T, o order, script string) *restoration {
 	r.ready, w, err = os.Pipe()
 	require.NoError(t, err)
 	go func() {
-		r.done <- r.supervise(invocation{bundle: "/b", order: o}, w)
+		r.done <- r.supervise(invocation{bundle: dir, order: o}, w)
 		w.Close()
 	}()
 	return r
@@ -81,7 +86,7 @@ func (r *restoration) criu(t *testing.T) conversation {
 	require.NoError(t, req.UnmarshalVT(b))
 	images, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", req.Opts.GetImagesDirFd()))
 	require.NoError(t, err)
-	require.Equal(t, "/", images, "of the supervisor, which has the connection")
+	require.Equal(t, imagesDir(r.checkpoint), images, "of the supervisor, which has the connection")
 	return c
 }
 

@@ -17,7 +17,8 @@ type Config struct {
 	Created    time.Time       `json:"created"`
 	Image      Image           `json:"image"`
 	Run        RunConfig       `json:"run"`
-	Hostname   string          `json:"hostname"` // the donor's; every clone gets its own
+	Hostname   string          `json:"hostname"`                // the donor's; every clone gets its own
+	OOMScore   int             `json:"oom_score_adj,omitempty"` // that the donor was configured with; every clone gets its own
 	Host       Host            `json:"host"`
 	Checkpoint criu.Options    `json:"checkpoint"`
 	Processes  []criu.Process  `json:"processes"`

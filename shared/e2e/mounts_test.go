@@ -1,0 +1,88 @@
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/mount"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/criu-docker/criu-docker/shared/engine"
+	"github.com/criu-docker/criu-docker/shared/restore"
+)
+
+// mounted mounts a tmpfs with flags on a directory of its own and returns it.
+func mounted(t *testing.T, flags uintptr) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "fs")
+	require.NoError(t, os.Mkdir(dir, 0o755))
+	require.NoError(t, unix.Mount("none", dir, "tmpfs", flags, "size=1m"))
+	t.Cleanup(func() { require.NoError(t, unix.Unmount(dir, unix.MNT_DETACH)) })
+	require.NoError(t, unix.Mount("", dir, "", unix.MS_PRIVATE, ""))
+	require.NoError(t, os.Mkdir(dir+"/sub", 0o755))
+	return dir
+}
+
+// The donor's mounts come from an ordinary file system, and those of the clones from others.
+func TestMountsAreTheClonesOwn(t *testing.T) {
+	l := newLab(t)
+	spec := func(source string, host container.HostConfig) engine.Spec {
+		spec := l.spec(tiny, "")
+		host.Binds = append(host.Binds, source+":/v")
+		for _, target := range []string{"/ro", "/again"} {
+			host.Mounts = append(host.Mounts, mount.Mount{
+				Type: mount.TypeBind, Source: source + "/sub", Target: target, ReadOnly: true, BindOptions: &mount.BindOptions{ReadOnlyNonRecursive: true},
+			})
+		}
+		spec.Host = &host
+		return spec
+	}
+	plain := t.TempDir()
+	require.NoError(t, os.Mkdir(plain+"/sub", 0o755))
+	l.build(spec(plain, container.HostConfig{Binds: []string{plain + ":/s"}, Tmpfs: map[string]string{"/t": "size=1m", "/full": "size=1m"}}), tinyReady)
+
+	t.Run("as those of a container that boots", func(t *testing.T) {
+		shared := mounted(t, 0)
+		require.NoError(t, unix.Mount("", shared, "", unix.MS_SHARED, ""))
+		own := spec(mounted(t, unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC|unix.MS_NOATIME), container.HostConfig{
+			Binds:       []string{shared + ":/s:slave"},
+			Tmpfs:       map[string]string{"/t": "size=2m,exec,ro", "/full": "nr_inodes=100"},
+			ShmSize:     1 << 20,
+			OomScoreAdj: 300,
+		})
+		cold, hot := l.look(l.run(own, restore.PolicyNever).ContainerID), l.look(l.run(own, restore.PolicyAlways).ContainerID)
+		for name, shows := range map[string]string{
+			"mount /v": "noexec", "mount /ro": "ro,", "mount /again": "ro,", "mount /s": "master:", "mount /t": "size=2048k", "mount /full": "nr_inodes=100",
+			"mount /dev/shm": "size=1024k", "oom_score_adj": "300",
+		} {
+			require.Contains(t, cold[name], shows, name)
+		}
+		requireEqualLooks(t, cold, hot)
+	})
+	for name, c := range map[string]struct {
+		own    func(t *testing.T) engine.Spec
+		reason string
+	}{
+		"another file system below": {func(t *testing.T) engine.Spec {
+			source := mounted(t, 0)
+			require.NoError(t, unix.Mount("none", source+"/sub", "tmpfs", 0, ""))
+			return spec(source, container.HostConfig{Binds: []string{plain + ":/s"}, Tmpfs: map[string]string{"/t": "", "/full": ""}})
+		}, "/sub, which a clone would lack"},
+		"shared with the host": {func(t *testing.T) engine.Spec {
+			source := mounted(t, 0)
+			require.NoError(t, unix.Mount("", source, "", unix.MS_SHARED, ""))
+			return spec(plain, container.HostConfig{
+				Mounts: []mount.Mount{{Type: mount.TypeBind, Source: source, Target: "/s", BindOptions: &mount.BindOptions{Propagation: mount.PropagationRShared}}},
+				Tmpfs:  map[string]string{"/t": "", "/full": ""},
+			})
+		}, "mount at /s: its propagation is shared"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := l.tryRun(c.own(t), restore.PolicyAlways)
+			require.ErrorContains(t, err, c.reason)
+		})
+	}
+}
