@@ -84,6 +84,12 @@ func setMounts(entries []*mnt.MntEntry, own []OwnMount) error {
 		byDest[destination(m)] = m // of several at one place, the last is on top
 	}
 	unmask(entries, byDest["/dev"])
+	for _, m := range entries { // CRIU would say that it has no mapping for (null)
+		isOwn := slices.ContainsFunc(own, func(o OwnMount) bool { return o.Destination == destination(m) })
+		if strings.HasPrefix(m.GetExtKey(), "/") && m.GetExtKey() != "/dev/null" && !isOwn && !strings.HasPrefix(destination(m), "/sys/fs/cgroup/") {
+			return fmt.Errorf("the snapshot has a mount at %s, which the container does not have", destination(m))
+		}
+	}
 	for i, o := range own {
 		m := byDest[o.Destination]
 		switch {

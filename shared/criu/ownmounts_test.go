@@ -66,6 +66,7 @@ func TestWriteMounts(t *testing.T) {
 	require.NotZero(t, m[5].GetMasterId())
 	require.NotZero(t, m[5].GetFlags()&unix.MS_SLAVE)
 
-	require.ErrorContains(t, WriteMounts(from, t.TempDir(), []OwnMount{{Destination: "/other"}}), "the container mounts /other, where the snapshot has no mount")
-	require.ErrorContains(t, WriteMounts(from, t.TempDir(), []OwnMount{{Destination: "/t"}}), "the mount at /t is of another type")
+	require.ErrorContains(t, WriteMounts(from, t.TempDir(), own[:2]), "the snapshot has a mount at /b, which the container does not have")
+	require.ErrorContains(t, WriteMounts(from, t.TempDir(), append(own, OwnMount{Destination: "/other"})), "the container mounts /other, where the snapshot has no mount")
+	require.ErrorContains(t, WriteMounts(from, t.TempDir(), append(own, OwnMount{Destination: "/t"})), "the mount at /t is of another type")
 }

@@ -69,6 +69,8 @@ func (l *lab) look(id string) looks {
 		s["/etc/"+file] = own.Replace(l.read(proc + "root/etc/" + file))
 	}
 	s["hostname"] = own.Replace(l.sh(id, "cat /proc/sys/kernel/hostname /proc/sys/kernel/domainname"))
+	s["interfaces"] = l.sh(id, "ls /sys/class/net")
+	s["cgroup"] = own.Replace(l.read(proc + "cgroup"))
 	l.lookAtCgroups(s, proc)
 	return s
 }

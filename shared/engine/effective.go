@@ -28,6 +28,8 @@ func Effective(spec Spec, img image.InspectResponse) (snapshot.RunConfig, error)
 		User:       c.User,
 		WorkingDir: c.WorkingDir,
 		TTY:        c.Tty,
+		Stdin:      c.OpenStdin,
+		Domainname: c.Domainname,
 		Env:        map[string]string{},
 	}
 
@@ -146,15 +148,50 @@ func mounts(spec Spec) ([]snapshot.Mount, error) {
 		case mount.TypeBind, mount.TypeVolume:
 			list = append(list, snapshot.Mount{Destination: path.Clean(m.Target), Type: "bind", ReadOnly: m.ReadOnly})
 		case mount.TypeTmpfs:
-			list = append(list, snapshot.Mount{Destination: path.Clean(m.Target), Type: "tmpfs", ReadOnly: m.ReadOnly})
+			list = append(list, snapshot.Mount{Destination: path.Clean(m.Target), Type: "tmpfs", ReadOnly: m.ReadOnly, Directory: tmpfsDirectory(m.TmpfsOptions)})
 		default:
 			return nil, fmt.Errorf("mount at %q has type %q: a snapshot can hold bind, volume and tmpfs mounts", m.Target, m.Type)
 		}
 	}
-	for dest := range h.Tmpfs {
-		list = append(list, snapshot.Mount{Destination: path.Clean(dest), Type: "tmpfs"})
+	for dest, options := range h.Tmpfs {
+		list = append(list, snapshot.Mount{Destination: path.Clean(dest), Type: "tmpfs", Directory: directory(strings.Split(options, ","))})
+	}
+	switch {
+	case len(h.VolumesFrom) > 0:
+		return nil, fmt.Errorf("volumes_from = %q: what that is, the engine finds out when the container starts; name the volumes instead", h.VolumesFrom)
+	case len(h.Links) > 0:
+		return nil, fmt.Errorf("links = %q: the engine makes variables of them, which a snapshot can't have; use a network with names instead", h.Links)
 	}
 	return list, nil
+}
+
+// tmpfsDirectory is directory for options in the engine's newer form.
+func tmpfsDirectory(o *mount.TmpfsOptions) string {
+	if o == nil {
+		return ""
+	}
+	var options []string
+	if o.Mode != 0 {
+		options = append(options, fmt.Sprintf("mode=%o", o.Mode))
+	}
+	for _, option := range o.Options {
+		options = append(options, strings.Join(option, "="))
+	}
+	return directory(options)
+}
+
+// directory returns those options of a tmpfs that say how its own directory looks.
+func directory(options []string) string {
+	var list []string
+	for _, o := range options {
+		switch key, value, _ := strings.Cut(o, "="); key {
+		case "mode":
+			list = append(list, key+"="+strings.TrimLeft(value, "0"))
+		case "uid", "gid":
+			list = append(list, o)
+		}
+	}
+	return strings.Join(sorted(list), ",")
 }
 
 // mergeMounts lets a mount of the request replace the image's volume at the same place, and sorts.
@@ -202,6 +239,10 @@ func security(spec Spec) (snapshot.Security, error) {
 		GroupAdd:       sorted(h.GroupAdd),
 		Sysctls:        h.Sysctls,
 		Init:           h.Init != nil && *h.Init,
+		NoNetwork:      spec.Config.NetworkDisabled,
+		Devices:        devices(h.Resources),
+		MaskedPaths:    paths(h.MaskedPaths),
+		ReadonlyPaths:  paths(h.ReadonlyPaths),
 	}
 	if len(s.Sysctls) == 0 {
 		s.Sysctls = nil
@@ -211,6 +252,28 @@ func security(spec Spec) (snapshot.Security, error) {
 	}
 	slices.Sort(s.Ulimits)
 	return s, nil
+}
+
+// devices lists the device nodes that a container gets, which are on a tmpfs that a clone has from its donor, and what brings such
+// nodes with it.
+func devices(r container.Resources) []string {
+	var list []string
+	for _, d := range r.Devices {
+		list = append(list, fmt.Sprintf("%s=%s:%s", d.PathInContainer, d.PathOnHost, d.CgroupPermissions))
+	}
+	for _, d := range r.DeviceRequests {
+		list = append(list, fmt.Sprintf("%s: %d of %q with %q and %q", d.Driver, d.Count, d.DeviceIDs, d.Capabilities, d.Options))
+	}
+	return sorted(list)
+}
+
+// paths keeps the difference between none and the engine's default.
+func paths(list []string) *[]string {
+	if list == nil {
+		return nil
+	}
+	p := append([]string{}, sorted(list)...)
+	return &p
 }
 
 // namespaceMode drops the engine's default, so that asking for it and not asking are the same.

@@ -181,9 +181,9 @@ func (o mountOptions) bindTo(own *criu.OwnMount, source string, host []*mountinf
 	switch o.propagation {
 	case "shared":
 		return errShared
-	case "slave":
+	case "", "slave": // runc has made everything a slave before it mounts
 		own.Slave = len(sharing) > 0
-	case "", "private":
+	case "private":
 	default:
 		return fmt.Errorf("its propagation is %s, which a clone can't have: use slave or private", o.propagation)
 	}

@@ -35,15 +35,16 @@ func TestOwnMounts(t *testing.T) {
 		flags           uintptr
 		slave           bool
 	}{
-		"the source's":                       {"rw,nosuid,noexec,noatime", "", mount("bind", "/v", "rbind", "rprivate"), unix.MS_NOSUID | unix.MS_NOEXEC | unix.MS_NOATIME, false},
-		"strict access times":                {"rw", "", mount("bind", "/v", "rbind"), unix.MS_STRICTATIME, false},
-		"what is asked for replaces them":    {"rw,nosuid,relatime", "", mount("bind", "/v", "rbind", "ro"), unix.MS_RDONLY, false},
-		"what is asked for recursively adds": {"rw,nosuid,relatime", "", mount("bind", "/v", "rbind", "rro"), unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_RELATIME, false},
-		"a slave of a shared mount":          {"rw,relatime", "shared:7", mount("bind", "/v", "rbind", "rslave"), unix.MS_RELATIME, true},
-		"a slave of a private mount":         {"rw,relatime", "", mount("bind", "/v", "rbind", "slave"), unix.MS_RELATIME, false},
-		"a private one of a shared mount":    {"rw,relatime", "shared:7", mount("bind", "/v", "bind", "private"), unix.MS_RELATIME, false},
-		"a tmpfs":                            {"rw", "", mount("tmpfs", "/v", "nosuid", "noexec", "exec", "size=1m"), unix.MS_NOSUID | unix.MS_RELATIME, false},
-		"a tmpfs with strict access times":   {"rw", "", mount("tmpfs", "/v", "strictatime"), unix.MS_STRICTATIME, false},
+		"the source's":                            {"rw,nosuid,noexec,noatime", "", mount("bind", "/v", "rbind", "rprivate"), unix.MS_NOSUID | unix.MS_NOEXEC | unix.MS_NOATIME, false},
+		"strict access times":                     {"rw", "", mount("bind", "/v", "rbind"), unix.MS_STRICTATIME, false},
+		"what is asked for replaces them":         {"rw,nosuid,relatime", "", mount("bind", "/v", "rbind", "ro"), unix.MS_RDONLY, false},
+		"what is asked for recursively adds":      {"rw,nosuid,relatime", "", mount("bind", "/v", "rbind", "rro"), unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_RELATIME, false},
+		"a slave of a shared mount":               {"rw,relatime", "shared:7", mount("bind", "/v", "rbind", "rslave"), unix.MS_RELATIME, true},
+		"a slave of a private mount":              {"rw,relatime", "", mount("bind", "/v", "rbind", "slave"), unix.MS_RELATIME, false},
+		"one of a shared mount that says nothing": {"rw,relatime", "shared:7", mount("bind", "/v", "rbind"), unix.MS_RELATIME, true},
+		"a private one of a shared mount":         {"rw,relatime", "shared:7", mount("bind", "/v", "bind", "private"), unix.MS_RELATIME, false},
+		"a tmpfs":                                 {"rw", "", mount("tmpfs", "/v", "nosuid", "noexec", "exec", "size=1m"), unix.MS_NOSUID | unix.MS_RELATIME, false},
+		"a tmpfs with strict access times":        {"rw", "", mount("tmpfs", "/v", "strictatime"), unix.MS_STRICTATIME, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			set(c.source, c.sharing)

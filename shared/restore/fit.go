@@ -35,6 +35,8 @@ func Fit(cfg snapshot.Config, img image.InspectResponse, run snapshot.RunConfig,
 		{"user", orSuperuser(frozen.User), orSuperuser(run.User)},
 		{"working directory", orRoot(frozen.WorkingDir), orRoot(run.WorkingDir)},
 		{"terminal", frozen.TTY, run.TTY},
+		{"open standard input", frozen.Stdin, run.Stdin},
+		{"domain name", frozen.Domainname, run.Domainname},
 	}
 	if run.TTY {
 		return misfit("terminal", "the container has a terminal, which is there only once a clone runs, and the engine wants it before")
@@ -112,10 +114,14 @@ func fitSecurity(frozen, want snapshot.Security) error {
 }
 
 func describeMount(m snapshot.Mount) string {
-	if m.ReadOnly {
-		return "a read-only " + m.Type
+	kind := m.Type
+	if m.Directory != "" {
+		kind += " with " + m.Directory
 	}
-	return "a writable " + m.Type
+	if m.ReadOnly {
+		return "a read-only " + kind
+	}
+	return "a writable " + kind
 }
 
 func orSuperuser(user string) string {
@@ -132,7 +138,15 @@ func orRoot(dir string) string {
 	return dir
 }
 
-func quote(v any) string { return fmt.Sprintf("%q", fmt.Sprint(v)) }
+func quote(v any) string {
+	if p, ok := v.(*[]string); ok {
+		if p == nil {
+			return "the engine's default"
+		}
+		v = *p
+	}
+	return fmt.Sprintf("%q", fmt.Sprint(v))
+}
 
 func misfit(field, format string, args ...any) error {
 	return &Misfit{Field: field, Reason: fmt.Sprintf(format, args...)}

@@ -48,6 +48,8 @@ type RunConfig struct {
 	Mounts     []Mount           `json:"mounts,omitempty"`  // sorted by destination
 	Ports      []string          `json:"ports,omitempty"`   // exposed container ports, "3000/tcp", sorted; informative
 	TTY        bool              `json:"tty,omitempty"`
+	Stdin      bool              `json:"stdin,omitempty"`      // standard input is open
+	Domainname string            `json:"domainname,omitempty"` // NIS domain name; "" is the kernel's default
 	Security   Security          `json:"security"`
 }
 
@@ -56,6 +58,8 @@ type Mount struct {
 	Destination string `json:"destination"`
 	Type        string `json:"type"` // "bind" (volumes too: CRIU can't tell them apart) or "tmpfs"
 	ReadOnly    bool   `json:"read_only,omitempty"`
+	// Directory is how the directory of a tmpfs looks, "mode=700,uid=5", sorted; "" is the engine's default. The app may hold it open.
+	Directory string `json:"directory,omitempty"`
 }
 
 // Security is what CRIU brings back from the frozen process rather than takes from the clone's own request,
@@ -74,6 +78,10 @@ type Security struct {
 	Ulimits        []string          `json:"ulimits,omitempty"` // "nofile=1024:2048", sorted
 	Sysctls        map[string]string `json:"sysctls,omitempty"`
 	Init           bool              `json:"init,omitempty"`
+	NoNetwork      bool              `json:"network_disabled,omitempty"` // which spares the engine's files in /etc, too
+	Devices        []string          `json:"devices,omitempty"`          // device nodes and requests for devices, sorted
+	MaskedPaths    *[]string         `json:"masked_paths,omitempty"`     // sorted; nil are the engine's default
+	ReadonlyPaths  *[]string         `json:"readonly_paths,omitempty"`   // sorted; nil are the engine's default
 }
 
 // Host is the machine and the software that froze the donor; restore.Fit compares it with the node at hand.
