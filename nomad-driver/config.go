@@ -72,6 +72,7 @@ type cacheConfig struct {
 type snapshotConfig struct {
 	Store       string   `codec:"store"`
 	AllowStores []string `codec:"allow_stores"`
+	Untrusted   bool     `codec:"allow_untrusted_stores"`
 	Policy      string   `codec:"policy"`
 	Memory      string   `codec:"memory"`
 	Timeout     string   `codec:"timeout"`
@@ -86,6 +87,7 @@ type settings struct {
 	creationGrace       time.Duration
 	cacheMaxBytes       int64
 	snapshotTimeout     time.Duration
+	allowedStores       allowedStores
 }
 
 // configSpec describes pluginConfig to Nomad. A block's default applies when the block is missing, its attributes'
@@ -135,11 +137,12 @@ var configSpec = hclspec.NewObject(map[string]*hclspec.Spec{
 		hclspec.NewLiteral(`{ dir = "`+cache.DefaultDir+`", max_size = "`+cacheDefaultSize+`" }`)),
 	"snapshot": hclspec.NewDefault(
 		hclspec.NewBlock("snapshot", false, hclspec.NewObject(map[string]*hclspec.Spec{
-			"store":        withDefault("store", "string", `"`+store.DefaultDir+`"`),
-			"allow_stores": hclspec.NewAttr("allow_stores", "list(string)", false),
-			"policy":       withDefault("policy", "string", `"if_present"`),
-			"memory":       withDefault("memory", "string", `"auto"`),
-			"timeout":      withDefault("timeout", "string", `"60s"`),
+			"store":                  withDefault("store", "string", `"`+store.DefaultDir+`"`),
+			"allow_stores":           hclspec.NewAttr("allow_stores", "list(string)", false),
+			"allow_untrusted_stores": hclspec.NewAttr("allow_untrusted_stores", "bool", false),
+			"policy":                 withDefault("policy", "string", `"if_present"`),
+			"memory":                 withDefault("memory", "string", `"auto"`),
+			"timeout":                withDefault("timeout", "string", `"60s"`),
 		})),
 		hclspec.NewLiteral(`{ store = "`+store.DefaultDir+`", policy = "if_present", memory = "auto", timeout = "60s" }`)),
 })
@@ -175,6 +178,14 @@ func parseConfig(encoded []byte) (settings, error) {
 	var err error
 	if s.cacheMaxBytes, err = units.RAMInBytes(s.Cache.MaxSize); err != nil {
 		return settings{}, fmt.Errorf("cache.max_size = %q: want a size such as \"20GiB\": %w", s.Cache.MaxSize, err)
+	}
+	store, err := canonicalStore(s.Snapshot.Store)
+	if err != nil {
+		return settings{}, fmt.Errorf("snapshot.store = %q: %w", s.Snapshot.Store, err)
+	}
+	s.Snapshot.Store = store
+	if s.allowedStores, err = parseAllowStores(s.Snapshot.AllowStores); err != nil {
+		return settings{}, err
 	}
 	if _, err := parsePolicy("snapshot.policy", s.Snapshot.Policy); err != nil {
 		return settings{}, err

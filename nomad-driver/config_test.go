@@ -148,7 +148,7 @@ func TestTaskConfigDecoding(t *testing.T) {
 func TestPlan(t *testing.T) {
 	s, err := parsePlugin(t, `snapshot {
 		store        = "/srv/snapshots"
-		allow_stores = ["gs://team-*"]
+		allow_stores = ["gs://team-a/*"]
 		memory       = "lazy"
 	}`)
 	require.NoError(t, err)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -171,7 +172,7 @@ func (d *Driver) store(ctx context.Context, address string) (store.Store, error)
 		return s, nil
 	}
 	v, err := d.open(ctx, "store "+address, func() (any, error) {
-		s, err := store.Open(d.ctx, address)
+		s, err := d.openStore(address)
 		if err == nil {
 			d.mu.Lock()
 			defer d.mu.Unlock()
@@ -183,6 +184,20 @@ func (d *Driver) store(ctx context.Context, address string) (store.Store, error)
 		return nil, err
 	}
 	return v.(store.Store), nil
+}
+
+// openStore opens a store for the plugin's life.
+func (d *Driver) openStore(address string) (store.Store, error) {
+	if !d.settings.Snapshot.Untrusted {
+		s, err := store.Open(d.ctx, address)
+		if errors.Is(err, store.ErrUntrusted) {
+			err = fmt.Errorf("%w; snapshot.allow_untrusted_stores in the configuration of plugin %q overrules this", err, pluginBlock)
+		}
+		return s, err
+	}
+	return store.OpenUntrusted(d.ctx, address, func(err error) {
+		d.logger.Warn("store is used although others may write to it, since snapshot.allow_untrusted_stores is set", "store", address, "error", err)
+	})
 }
 
 // open has something opened once for all who ask for it at the same time. It is opened for the plugin's life; ctx only

@@ -27,7 +27,6 @@ var fallbacks = []fallback{
 	{name: "no snapshot", store: emptyStore, reason: `no fitting snapshot: \S+ has none of image sha256:`},
 	{name: "store that is down", store: bucketThatIsDown, hcl: `snapshot { timeout = "3s" }`, reason: `within 3s.* gs://bucket`},
 	{name: "store that hangs", store: bucketThatHangs, hcl: `snapshot { timeout = "3s" }`, reason: `within 3s.* gs://bucket`},
-	{name: "store of an unknown kind", store: func(*testing.T, string) string { return "ftp://snapshots" }, reason: "the snapshot store cannot be used: .*ftp"},
 	{name: "corrupt blob", store: corruptStore, reason: "corrupt"},
 	{name: "no such ref", hcl: `snapshot { ref = "sha256:` + zeros + `" }`, reason: "no fitting snapshot: "},
 	{

@@ -2,13 +2,11 @@ package main
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/hashicorp/nomad/plugins/drivers"
 	"github.com/hashicorp/nomad/plugins/shared/hclspec"
-	"github.com/ryanuber/go-glob"
 
 	"github.com/criu-docker/criu-docker/shared/restore"
 )
@@ -304,15 +302,14 @@ func (tc *taskConfig) plan(s settings) (startPlan, error) {
 			return startPlan{}, err
 		}
 	}
-	if tc.Snapshot.Store != "" && strings.TrimSuffix(tc.Snapshot.Store, "/") != strings.TrimSuffix(s.Snapshot.Store, "/") {
-		allowed := slices.ContainsFunc(s.Snapshot.AllowStores, func(pattern string) bool {
-			return glob.Glob(pattern, tc.Snapshot.Store)
-		})
-		if !allowed {
+	if tc.Snapshot.Store != "" {
+		if p.store, err = canonicalStore(tc.Snapshot.Store); err != nil {
+			return startPlan{}, fmt.Errorf("snapshot.store = %q: %w", tc.Snapshot.Store, err)
+		}
+		if p.store != s.Snapshot.Store && !s.allowedStores.allow(p.store) {
 			return startPlan{}, fmt.Errorf("snapshot.store = %q is not allowed on this client: leave it out, or add it to "+
 				"snapshot.allow_stores in the configuration of plugin %q", tc.Snapshot.Store, pluginBlock)
 		}
-		p.store = tc.Snapshot.Store
 	}
 	return p, nil
 }

@@ -25,6 +25,8 @@ type backends struct {
 	host  types.String // null: the engine's own default
 	store types.String // null: every resource names its own
 
+	untrusted bool // stores that others may write to are used
+
 	// planned holds STORE#REF of what this run of Terraform plans, with the resource's mark; claimed of what it creates.
 	planned, claimed sync.Map
 
@@ -114,7 +116,16 @@ func (b *backends) openStore(ctx context.Context, configured types.String) (stor
 	if url.IsUnknown() {
 		return nil, errors.New("the store's address is not known yet: it depends on something that is not created yet")
 	}
-	s, err := store.Open(ctx, url.ValueString())
+	open := store.Open
+	if b.untrusted {
+		open = func(ctx context.Context, url string) (store.Store, error) {
+			return store.OpenUntrusted(ctx, url, func(error) {}) // Configure has warned of it
+		}
+	}
+	s, err := open(ctx, url.ValueString())
+	if errors.Is(err, store.ErrUntrusted) {
+		err = fmt.Errorf("%w; the provider's allow_untrusted_stores overrules this", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("store %s: %w", url.ValueString(), err)
 	}

@@ -59,13 +59,19 @@ func (p *criuProvider) Schema(_ context.Context, _ provider.SchemaRequest, resp 
 				Optional:   true,
 				Validators: []validator.String{storeURL()},
 			},
+			"allow_untrusted_stores": schema.BoolAttribute{
+				MarkdownDescription: "Use stores in directories that others than root and the user of Terraform may write to. They " +
+					"choose what runs in containers that are started from there. Default: `false`.",
+				Optional: true,
+			},
 		},
 	}
 }
 
 type providerModel struct {
-	Host  types.String `tfsdk:"host"`
-	Store types.String `tfsdk:"store"`
+	Host      types.String `tfsdk:"host"`
+	Store     types.String `tfsdk:"store"`
+	Untrusted types.Bool   `tfsdk:"allow_untrusted_stores"`
 }
 
 // Configure only notes the addresses. Connections are made when something needs them, so that a plan that needs no
@@ -83,7 +89,11 @@ func (p *criuProvider) Configure(ctx context.Context, req provider.ConfigureRequ
 		}
 		config.Store = types.StringValue(url)
 	}
-	b := &backends{host: config.Host, store: config.Store}
+	if config.Untrusted.ValueBool() {
+		resp.Diagnostics.AddAttributeWarning(path.Root("allow_untrusted_stores"), "Untrusted Stores Are Allowed",
+			"Others may be able to write to the directory of a store. They choose what runs in containers that are started from it.")
+	}
+	b := &backends{host: config.Host, store: config.Store, untrusted: config.Untrusted.ValueBool()}
 	resp.ResourceData = b
 	resp.DataSourceData = b
 }

@@ -7,7 +7,7 @@ plugin "nomad-driver-criu-docker" {
   config {
     snapshot {
       store        = "gs://snapshots"
-      allow_stores = ["gs://snapshots-*"] # which others a job may name
+      allow_stores = ["gs://snapshots/*"] # which others a job may name
       policy       = "if_present"
       timeout      = "60s"
     }

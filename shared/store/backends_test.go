@@ -48,7 +48,7 @@ type dirPlace struct{ root string }
 
 func (p *dirPlace) bucket(t *testing.T) object.Bucket {
 	t.Helper()
-	b, err := dir.Open(p.root)
+	b, err := dir.Open(p.root, false)
 	require.NoError(t, err)
 	require.NoError(t, b.Create(context.Background()))
 	return b

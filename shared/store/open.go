@@ -14,13 +14,28 @@ import (
 )
 
 // Open returns the store at an address: a directory (a plain path, or file:///path), or a bucket (gs://bucket/prefix). The
-// store itself is first looked at when it is used; see ErrNoStore.
+// store itself is first looked at when it is used; see ErrNoStore. A directory that others than root and this user may write to is
+// refused with ErrUntrusted: a snapshot is a process image, and what is in it runs with the container's rights.
 func Open(ctx context.Context, address string) (Store, error) {
+	return open(ctx, address, false)
+}
+
+// OpenUntrusted is Open for a caller who was told to use a directory that others may write to: warn gets the error instead.
+func OpenUntrusted(ctx context.Context, address string, warn func(error)) (Store, error) {
+	s, err := open(ctx, address, false)
+	if !errors.Is(err, ErrUntrusted) {
+		return s, err
+	}
+	warn(err)
+	return open(ctx, address, true)
+}
+
+func open(ctx context.Context, address string, untrusted bool) (Store, error) {
 	l, err := parse(address)
 	if err != nil {
 		return nil, err
 	}
-	b, err := l.open(ctx)
+	b, err := l.open(ctx, untrusted)
 	if err != nil {
 		return nil, fmt.Errorf("store %s: %w", address, err)
 	}
@@ -86,9 +101,9 @@ func split(address string) (location, error) {
 	}
 }
 
-func (l location) open(ctx context.Context) (object.Bucket, error) {
+func (l location) open(ctx context.Context, untrusted bool) (object.Bucket, error) {
 	if l.dir != "" {
-		return dir.Open(l.dir)
+		return dir.Open(l.dir, untrusted)
 	}
 	return gcs.Open(ctx, l.bucket, l.prefix, gcs.DefaultLimits)
 }

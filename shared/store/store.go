@@ -12,6 +12,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/criu-docker/criu-docker/shared/snapshot"
+	"github.com/criu-docker/criu-docker/shared/store/internal/dir"
 	"github.com/criu-docker/criu-docker/shared/store/internal/object"
 )
 
@@ -23,9 +24,11 @@ var (
 	ErrNotFound = errors.New("not found in the store")
 	// ErrNoStore: there is no store at the address, so that nothing is known about what it should hold. A first
 	// publication makes one in a directory; a bucket must be there.
-	ErrNoStore  = object.ErrNoStore
-	ErrConflict = errors.New("changed in the store by somebody else")
-	ErrCorrupt  = snapshot.ErrCorrupt
+	ErrNoStore = object.ErrNoStore
+	// ErrUntrusted: others than root and this user may write to the store's directory.
+	ErrUntrusted = dir.ErrUntrusted
+	ErrConflict  = errors.New("changed in the store by somebody else")
+	ErrCorrupt   = snapshot.ErrCorrupt
 )
 
 // Store is a place where snapshots live. Implementations are safe for concurrent use, by goroutines and by processes

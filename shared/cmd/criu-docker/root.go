@@ -31,6 +31,7 @@ type app struct {
 	stdout, stderr io.Writer
 
 	store     string
+	untrusted bool
 	cache     string
 	cacheSize string
 	host      string
@@ -61,6 +62,7 @@ Exit codes: 0 success; 1 failure; 2 wrong usage; 3 no such snapshot; 125 the Doc
 
 	f := root.PersistentFlags()
 	f.StringVar(&a.store, "store", env(envStore, store.DefaultDir), "where snapshots live: a directory or gs://bucket/prefix ($"+envStore+")")
+	f.BoolVar(&a.untrusted, "allow-untrusted-store", false, "use a store's directory even if others may write to it: they choose what runs")
 	f.StringVar(&a.cache, "cache", env(envCache, cache.DefaultDir), "directory of unpacked snapshots on this machine, empty or new at first ($"+envCache+")")
 	f.StringVar(&a.cacheSize, "cache-size", env(envCacheSize, defaultCacheSize), "bound of that directory, least recently used snapshots go first; 0 for none ($"+envCacheSize+")")
 	f.StringVarP(&a.host, "host", "H", "", "address of the Docker Engine ($DOCKER_HOST)")
@@ -95,7 +97,14 @@ func (a *app) openStore(ctx context.Context) (store.Store, error) {
 	if err := store.Validate(a.store); err != nil {
 		return nil, usageError{fmt.Errorf("--store: %w", err)}
 	}
-	return store.Open(ctx, a.store)
+	if a.untrusted {
+		return store.OpenUntrusted(ctx, a.store, func(err error) { fmt.Fprintln(a.stderr, "warning:", err) })
+	}
+	s, err := store.Open(ctx, a.store)
+	if errors.Is(err, store.ErrUntrusted) {
+		err = fmt.Errorf("--store: %w; --allow-untrusted-store overrules this", err)
+	}
+	return s, err
 }
 
 // cacheBytes is the bound of the cache.

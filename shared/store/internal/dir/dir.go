@@ -35,7 +35,7 @@ const (
 )
 
 // kind is that of a store's directory. Its marker says as well that a directory is a store: an unmounted one is not taken for an
-// empty one. Who may write to it is for others to decide: it may be on a file server.
+// empty one. CheckTrust looks at who may write to it.
 var kind = owned.Kind{Name: "store", Version: 1, Shared: true}
 
 // tmpName matches the names of unfinished writes.
@@ -46,22 +46,34 @@ const tmpPrefix = "put-"
 // Bucket is an object.Bucket over a directory. Objects' generations are their modification times in nanoseconds, which
 // are given out strictly increasing.
 type Bucket struct {
-	root string
+	root      string
+	untrusted bool
 }
 
-// Open returns the bucket in root; nothing is looked at or created yet.
-func Open(root string) (*Bucket, error) {
+// Open returns the bucket in root; nothing in it is looked at or created yet. ErrUntrusted for a directory that others may write to,
+// unless it is to be used untrusted.
+func Open(root string, untrusted bool) (*Bucket, error) {
 	abs, err := filepath.Abs(root)
 	if err != nil {
 		return nil, err
 	}
-	return &Bucket{root: abs}, nil
+	b := &Bucket{root: abs, untrusted: untrusted}
+	return b, b.checkTrust()
+}
+
+func (b *Bucket) checkTrust() error {
+	if b.untrusted {
+		return nil
+	}
+	return CheckTrust(b.root)
 }
 
 // Create implements object.Bucket. The directory is readable by its owner only: memory images hold secrets.
 func (b *Bucket) Create(context.Context) error {
-	_, err := kind.Make(b.root)
-	return err
+	if _, err := kind.Make(b.root); err != nil {
+		return err
+	}
+	return b.checkTrust() // of what was not there when the bucket was opened
 }
 
 // Put implements object.Bucket.
@@ -90,6 +102,9 @@ func (b *Bucket) Put(ctx context.Context, key string, size int64, r io.Reader, g
 
 // Get implements object.Bucket.
 func (b *Bucket) Get(_ context.Context, key string, off, n int64) (io.ReadCloser, object.Info, error) {
+	if err := b.checkTrust(); err != nil {
+		return nil, object.Info{}, err
+	}
 	f, err := os.OpenFile(b.path(key), os.O_RDONLY|unix.O_NONBLOCK, 0) // a pipe must not hold us up
 	if err != nil {
 		return nil, object.Info{}, b.explain(err)
@@ -199,6 +214,9 @@ func (b *Bucket) Close() error { return nil }
 
 // temporary creates a file for an unfinished write.
 func (b *Bucket) temporary() (*os.File, error) {
+	if err := b.checkTrust(); err != nil {
+		return nil, err
+	}
 	d, err := b.open()
 	if err != nil {
 		return nil, err
