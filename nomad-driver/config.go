@@ -179,11 +179,11 @@ func parseConfig(encoded []byte) (settings, error) {
 	if s.cacheMaxBytes, err = units.RAMInBytes(s.Cache.MaxSize); err != nil {
 		return settings{}, fmt.Errorf("cache.max_size = %q: want a size such as \"20GiB\": %w", s.Cache.MaxSize, err)
 	}
-	store, err := canonicalStore(s.Snapshot.Store)
+	address, err := canonicalStore(s.Snapshot.Store)
 	if err != nil {
 		return settings{}, fmt.Errorf("snapshot.store = %q: %w", s.Snapshot.Store, err)
 	}
-	s.Snapshot.Store = store
+	s.Snapshot.Store = address
 	if s.allowedStores, err = parseAllowStores(s.Snapshot.AllowStores); err != nil {
 		return settings{}, err
 	}
