@@ -33,6 +33,7 @@ type key struct {
 	group   int          // own and engines are tried together, in groups of what goes together
 	shows   string       // what of a container's looks must change for this; "" where nothing can
 	instead string       // a further name of the same, where the first is unknown on this host (cgroup v2)
+	alike   bool         // a key of the fit that a donor and its clones are asked for, beside others
 }
 
 // asked is what a start asks for.
@@ -67,14 +68,14 @@ var keys = []key{
 	{name: "HostConfig.VolumesFrom", is: fit, remark: "never fits: nobody but the engine knows what is mounted then", set: func(a *asked) { a.Host.VolumesFrom = []string{"x"} }},
 	{name: "HostConfig.ConsoleSize", is: nothing, remark: "of terminals, which no clone has"},
 	{name: "HostConfig.Annotations", is: engines, remark: "of the runtime", set: func(a *asked) { a.Host.Annotations = map[string]string{"x": "y"} }},
-	{name: "HostConfig.CapAdd", is: fit, set: func(a *asked) { a.Host.CapAdd = []string{"NET_ADMIN"} }},
-	{name: "HostConfig.CapDrop", is: fit, set: func(a *asked) { a.Host.CapDrop = []string{"CHOWN"} }},
-	{name: "HostConfig.CgroupnsMode", is: fit, set: func(a *asked) { a.Host.CgroupnsMode = "private" }},
+	{name: "HostConfig.CapAdd", is: fit, alike: true, set: func(a *asked) { a.Host.CapAdd = []string{"NET_ADMIN"} }},
+	{name: "HostConfig.CapDrop", is: fit, alike: true, set: func(a *asked) { a.Host.CapDrop = []string{"CHOWN"} }},
+	{name: "HostConfig.CgroupnsMode", is: fit, alike: true, set: func(a *asked) { a.Host.CgroupnsMode = "private" }},
 	{name: "HostConfig.DNS", is: own, shows: "/etc/resolv.conf", set: func(a *asked) { a.Host.DNS = []string{"192.0.2.1"} }},
 	{name: "HostConfig.DNSOptions", is: own, shows: "/etc/resolv.conf", set: func(a *asked) { a.Host.DNSOptions = []string{"ndots:3"} }},
 	{name: "HostConfig.DNSSearch", is: own, shows: "/etc/resolv.conf", set: func(a *asked) { a.Host.DNSSearch = []string{"example.org"} }},
 	{name: "HostConfig.ExtraHosts", is: own, shows: "/etc/hosts", set: func(a *asked) { a.Host.ExtraHosts = []string{"db:192.0.2.2"} }},
-	{name: "HostConfig.GroupAdd", is: fit, set: func(a *asked) { a.Host.GroupAdd = []string{"7"} }},
+	{name: "HostConfig.GroupAdd", is: fit, alike: true, set: func(a *asked) { a.Host.GroupAdd = []string{"7"} }},
 	{name: "HostConfig.IpcMode", is: fit, set: func(a *asked) { a.Host.IpcMode = "host" }},
 	{name: "HostConfig.Cgroup", is: nothing, remark: "the engine ignores it"},
 	{name: "HostConfig.Links", is: fit, remark: "never fits: the engine makes variables of them", set: func(a *asked) { a.Host.Links = []string{"x:y"} }},
@@ -82,8 +83,8 @@ var keys = []key{
 	{name: "HostConfig.PidMode", is: fit, set: func(a *asked) { a.Host.PidMode = "host" }},
 	{name: "HostConfig.Privileged", is: fit, set: func(a *asked) { a.Host.Privileged = true }},
 	{name: "HostConfig.PublishAllPorts", is: engines, set: func(a *asked) { a.Host.PublishAllPorts = true }},
-	{name: "HostConfig.ReadonlyRootfs", is: fit, set: func(a *asked) { a.Host.ReadonlyRootfs = true }},
-	{name: "HostConfig.SecurityOpt", is: fit, set: func(a *asked) { a.Host.SecurityOpt = []string{"no-new-privileges"} }},
+	{name: "HostConfig.ReadonlyRootfs", is: fit, alike: true, set: func(a *asked) { a.Host.ReadonlyRootfs = true }},
+	{name: "HostConfig.SecurityOpt", is: fit, alike: true, set: func(a *asked) { a.Host.SecurityOpt = []string{"no-new-privileges"} }},
 	{name: "HostConfig.StorageOpt", is: engines, remark: "bounds the container layer; needs a file system with quotas, which the lab has not"},
 	{
 		name: "HostConfig.Tmpfs", is: own, remark: "sizes and flags; the destinations, `mode`, `uid` and `gid` are part of the fit", shows: "mount /t",
@@ -92,7 +93,7 @@ var keys = []key{
 	{name: "HostConfig.UTSMode", is: fit, set: func(a *asked) { a.Host.UTSMode = "host" }},
 	{name: "HostConfig.UsernsMode", is: fit, set: func(a *asked) { a.Host.UsernsMode = "host" }},
 	{name: "HostConfig.ShmSize", is: own, remark: "must hold what the donor had there", shows: "mount /dev/shm", set: func(a *asked) { a.Host.ShmSize = 1 << 20 }},
-	{name: "HostConfig.Sysctls", is: fit, set: func(a *asked) { a.Host.Sysctls = map[string]string{"net.core.somaxconn": "99"} }},
+	{name: "HostConfig.Sysctls", is: fit, alike: true, set: func(a *asked) { a.Host.Sysctls = map[string]string{"net.core.somaxconn": "99"} }},
 	{name: "HostConfig.Runtime", is: nothing, remark: "a clone's is criu-docker's own"},
 	{name: "HostConfig.Isolation", is: nothing, remark: "of Windows"},
 	{name: "HostConfig.CPUShares", is: own, shows: "cgroup cpu.shares", instead: "cgroup cpu.weight", set: func(a *asked) { a.Host.CPUShares = 77 }},
@@ -111,7 +112,7 @@ var keys = []key{
 	{name: "HostConfig.CPURealtimeRuntime", is: own, remark: "not tried, as above"},
 	{name: "HostConfig.CpusetCpus", is: own, shows: "status Cpus_allowed_list", set: func(a *asked) { a.Host.CpusetCpus = "0" }},
 	{name: "HostConfig.CpusetMems", is: own, remark: "the lab has one memory node", set: func(a *asked) { a.Host.CpusetMems = "0" }},
-	{name: "HostConfig.Devices", is: fit, remark: "a clone has the donor's /dev", set: func(a *asked) {
+	{name: "HostConfig.Devices", is: fit, alike: true, remark: "a clone has the donor's /dev", set: func(a *asked) {
 		a.Host.Devices = []container.DeviceMapping{{PathOnHost: "/dev/full", PathInContainer: "/dev/x", CgroupPermissions: "r"}}
 	}},
 	{name: "HostConfig.DeviceCgroupRules", is: own, shows: "cgroup devices.list", set: func(a *asked) { a.Host.DeviceCgroupRules = []string{"c 42:* rmw"} }},
@@ -123,7 +124,7 @@ var keys = []key{
 	{name: "HostConfig.MemorySwappiness", is: own, remark: "cgroup v1", shows: "cgroup memory.swappiness", set: func(a *asked) { a.Host.MemorySwappiness = to(int64(17)) }},
 	{name: "HostConfig.OomKillDisable", is: own, remark: "cgroup v1", shows: "cgroup memory.oom_control", set: func(a *asked) { a.Host.OomKillDisable = to(true) }},
 	{name: "HostConfig.PidsLimit", is: own, shows: "cgroup pids.max", set: func(a *asked) { a.Host.PidsLimit = to(int64(50)) }},
-	{name: "HostConfig.Ulimits", is: fit, set: func(a *asked) { a.Host.Ulimits = []*container.Ulimit{{Name: "nofile", Soft: 99, Hard: 99}} }},
+	{name: "HostConfig.Ulimits", is: fit, alike: true, set: func(a *asked) { a.Host.Ulimits = []*container.Ulimit{{Name: "nofile", Soft: 99, Hard: 99}} }},
 	{name: "HostConfig.CPUCount", is: nothing, remark: "of Windows"},
 	{name: "HostConfig.CPUPercent", is: nothing, remark: "of Windows"},
 	{name: "HostConfig.IOMaximumIOps", is: nothing, remark: "of Windows"},
@@ -131,7 +132,7 @@ var keys = []key{
 	{name: "HostConfig.Mounts[].Type", is: fit, set: func(a *asked) { *a.mounts["/m"] = mount.Mount{Type: mount.TypeTmpfs, Target: "/m"} }},
 	{name: "HostConfig.Mounts[].Source", is: own, remark: "contents and flags", shows: "mount /m", set: func(a *asked) { a.mounts["/m"].Source = a.shared(unix.MS_NOSUID) }},
 	{name: "HostConfig.Mounts[].Target", is: fit, set: func(a *asked) { a.mounts["/m"].Target = "/elsewhere" }},
-	{name: "HostConfig.Mounts[].ReadOnly", is: fit, set: func(a *asked) { a.mounts["/m"].ReadOnly = true }},
+	{name: "HostConfig.Mounts[].ReadOnly", is: fit, alike: true, set: func(a *asked) { a.mounts["/m"].ReadOnly = true }},
 	{name: "HostConfig.Mounts[].Consistency", is: nothing, remark: "of macOS"},
 	{
 		name: "HostConfig.Mounts[].BindOptions.Propagation", is: own, remark: "`shared` and `rshared` never fit: a clone's mounts can't propagate to the host", shows: "mount /m",
@@ -150,32 +151,32 @@ var keys = []key{
 		*a.mounts["/m"] = mount.Mount{Type: mount.TypeImage, Source: tiny, Target: "/m", ImageOptions: &mount.ImageOptions{Subpath: "x"}}
 	}},
 	{name: "HostConfig.Mounts[].TmpfsOptions.SizeBytes", is: own, remark: "must hold what the donor had there", shows: "mount /tm", set: func(a *asked) { a.mounts["/tm"].TmpfsOptions.SizeBytes = 3 << 20 }},
-	{name: "HostConfig.Mounts[].TmpfsOptions.Mode", is: fit, set: func(a *asked) { a.mounts["/tm"].TmpfsOptions.Mode = 0o700 }},
+	{name: "HostConfig.Mounts[].TmpfsOptions.Mode", is: fit, alike: true, set: func(a *asked) { a.mounts["/tm"].TmpfsOptions.Mode = 0o700 }},
 	{name: "HostConfig.Mounts[].TmpfsOptions.Options", is: own, remark: "`mode`, `uid` and `gid` are part of the fit", shows: "mount /tm", set: func(a *asked) { a.mounts["/tm"].TmpfsOptions.Options = [][]string{{"exec"}} }},
 	{name: "HostConfig.Mounts[].ClusterOptions", is: nothing, remark: "of Swarm"},
-	{name: "HostConfig.MaskedPaths", is: fit, set: func(a *asked) { a.Host.MaskedPaths = []string{} }},
-	{name: "HostConfig.ReadonlyPaths", is: fit, set: func(a *asked) { a.Host.ReadonlyPaths = []string{} }},
-	{name: "HostConfig.Init", is: fit, set: func(a *asked) { a.Host.Init = to(true) }},
+	{name: "HostConfig.MaskedPaths", is: fit, alike: true, set: func(a *asked) { a.Host.MaskedPaths = []string{} }},
+	{name: "HostConfig.ReadonlyPaths", is: fit, alike: true, set: func(a *asked) { a.Host.ReadonlyPaths = []string{} }},
+	{name: "HostConfig.Init", is: fit, alike: true, set: func(a *asked) { a.Host.Init = to(true) }},
 
 	{name: "Config.Hostname", is: own, remark: "but for the variable `HOSTNAME`, which is the donor's", shows: "hostname", set: func(a *asked) { a.Config.Hostname = "fresh" }},
-	{name: "Config.Domainname", is: fit, set: func(a *asked) { a.Config.Domainname = "example.org" }},
-	{name: "Config.User", is: fit, set: func(a *asked) { a.Config.User = "7" }},
+	{name: "Config.Domainname", is: fit, alike: true, set: func(a *asked) { a.Config.Domainname = "example.org" }},
+	{name: "Config.User", is: fit, alike: true, set: func(a *asked) { a.Config.User = "7" }},
 	{name: "Config.AttachStdin", is: nothing, remark: "of the engine's client"},
 	{name: "Config.AttachStdout", is: engines, set: func(a *asked) { a.Config.AttachStdout = true }},
 	{name: "Config.AttachStderr", is: engines, set: func(a *asked) { a.Config.AttachStderr = true }},
 	{name: "Config.ExposedPorts", is: engines, set: func(a *asked) { a.Config.ExposedPorts = nat.PortSet{"81/tcp": {}} }},
 	{name: "Config.Tty", is: fit, remark: "never fits: CRIU opens terminals later than the engine wants them", set: func(a *asked) { a.Config.Tty = true }},
-	{name: "Config.OpenStdin", is: fit, set: func(a *asked) { a.Config.OpenStdin = true }},
+	{name: "Config.OpenStdin", is: fit, alike: true, set: func(a *asked) { a.Config.OpenStdin = true }},
 	{name: "Config.StdinOnce", is: engines, remark: "when the engine closes what `OpenStdin` opens", set: func(a *asked) { a.Config.StdinOnce = true }},
-	{name: "Config.Env", is: fit, remark: "but for what is set anew for each allocation of an orchestrator: that is the donor's", set: func(a *asked) { a.Config.Env = []string{"X=y"} }},
+	{name: "Config.Env", is: fit, alike: true, remark: "but for what is set anew for each allocation of an orchestrator: that is the donor's", set: func(a *asked) { a.Config.Env = []string{"X=y"} }},
 	{name: "Config.Cmd", is: fit, set: func(a *asked) { a.Config.Cmd = []string{"httpd", "-f", "-p", "81"} }},
 	{name: "Config.Healthcheck", is: engines, set: func(a *asked) {
 		a.Config.Healthcheck = &container.HealthConfig{Test: []string{"NONE"}, Interval: time.Minute}
 	}},
 	{name: "Config.ArgsEscaped", is: nothing, remark: "of Windows"},
 	{name: "Config.Image", is: fit, remark: "by its id", set: func(a *asked) { a.Config.Image = "pause:lab" }},
-	{name: "Config.Volumes", is: fit, set: func(a *asked) { a.Config.Volumes = map[string]struct{}{"/x": {}} }},
-	{name: "Config.WorkingDir", is: fit, set: func(a *asked) { a.Config.WorkingDir = "/tmp" }},
+	{name: "Config.Volumes", is: fit, alike: true, set: func(a *asked) { a.Config.Volumes = map[string]struct{}{"/x": {}} }},
+	{name: "Config.WorkingDir", is: fit, alike: true, set: func(a *asked) { a.Config.WorkingDir = "/tmp" }},
 	{name: "Config.Entrypoint", is: fit, set: func(a *asked) { a.Config.Entrypoint = []string{"/bin/busybox", "nice"} }},
 	{name: "Config.NetworkDisabled", is: fit, remark: "it takes files in /etc away as well; `NetworkMode` none is the clone's own", set: func(a *asked) { a.Config.NetworkDisabled = true }},
 	{name: "Config.MacAddress", is: own, remark: "as all of the network is; deprecated, and not tried"},

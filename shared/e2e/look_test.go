@@ -14,6 +14,8 @@ import (
 // looks is what a program can find out about the container that it is in, by what it is: "mount /tmp", "limit Max open files".
 type looks map[string]string
 
+const hosts = "the host's"
+
 // look looks at the first process of a container, through the kernel. What names the container itself is replaced.
 func (l *lab) look(id string) looks {
 	l.Helper()
@@ -24,6 +26,11 @@ func (l *lab) look(id string) looks {
 	for _, n := range l.inspect(id).NetworkSettings.Networks {
 		if n.IPAddress != "" {
 			names = append(names, n.IPAddress, "ADDRESS")
+		}
+	}
+	for _, m := range l.inspect(id).Mounts {
+		if m.Name != "" { // also of a volume that the engine has made for this container
+			names = append(names, m.Name, "VOLUME")
 		}
 	}
 	own := strings.NewReplacer(names...)
@@ -53,9 +60,9 @@ func (l *lab) look(id string) looks {
 	for _, ns := range []string{"cgroup", "ipc", "mnt", "net", "pid", "user", "uts"} {
 		theirs, err := os.Readlink(proc + "ns/" + ns)
 		require.NoError(l, err)
-		hosts, err := os.Readlink("/proc/1/ns/" + ns)
+		ours, err := os.Readlink("/proc/1/ns/" + ns)
 		require.NoError(l, err)
-		s["namespace "+ns] = map[bool]string{true: "the host's", false: "another"}[theirs == hosts]
+		s["namespace "+ns] = map[bool]string{true: hosts, false: "another"}[theirs == ours]
 	}
 	s["oom_score_adj"] = strings.TrimSpace(l.read(proc + "oom_score_adj"))
 	for _, variable := range strings.Split(strings.Trim(l.read(proc+"environ"), "\x00"), "\x00") {
@@ -68,8 +75,14 @@ func (l *lab) look(id string) looks {
 	for _, file := range []string{"hosts", "hostname", "resolv.conf"} {
 		s["/etc/"+file] = own.Replace(l.read(proc + "root/etc/" + file))
 	}
-	s["hostname"] = own.Replace(l.sh(id, "cat /proc/sys/kernel/hostname /proc/sys/kernel/domainname"))
-	s["interfaces"] = l.sh(id, "ls /sys/class/net")
+	for name, command := range map[string]string{
+		"hostname": "cat /proc/sys/kernel/hostname", "domain name": "cat /proc/sys/kernel/domainname", "sysctls": "cat /proc/sys/net/core/somaxconn /proc/sys/kernel/msgmax",
+		"devices": "ls /dev", "interfaces": "ls /sys/class/net",
+	} {
+		if name != "interfaces" || s["namespace net"] != hosts { // of which other tests have some
+			s[name] = own.Replace(l.sh(id, command))
+		}
+	}
 	s["cgroup"] = own.Replace(l.read(proc + "cgroup"))
 	l.lookAtCgroups(s, proc)
 	return s

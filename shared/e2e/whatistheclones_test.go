@@ -33,10 +33,7 @@ func TestWhatIsTheClones(t *testing.T) {
 	l := newLab(t)
 	world := newWorld(l)
 	base := world.ask(l)
-	built, err := build.Snapshot(l.ctx, l.eng, build.Options{
-		Spec: base.Spec, Ready: build.Probe{Type: build.ProbeTCP, Port: world.port, Timeout: time.Minute}, Checkpoint: criu.DefaultOptions(), Store: l.store, NoProfile: true,
-	})
-	require.NoError(t, err)
+	built := world.build(l, base.Spec)
 	host, err := criu.HostInfo(l.ctx)
 	require.NoError(t, err)
 	plain := l.lookOnce(base.Spec, restore.PolicyNever)
@@ -86,6 +83,17 @@ func TestWhatIsTheClones(t *testing.T) {
 			requireEqualLooks(t, cold, l.lookOnce(a.Spec, restore.PolicyAlways))
 		})
 	}
+	t.Run("what is part of the fit is alike", func(t *testing.T) {
+		a := world.ask(l)
+		for _, k := range keys {
+			if k.alike {
+				k.set(a)
+			}
+		}
+		a.arrange()
+		world.build(l, a.Spec)
+		requireEqualLooks(t, l.lookOnce(a.Spec, restore.PolicyNever), l.lookOnce(a.Spec, restore.PolicyAlways))
+	})
 	if t.Failed() {
 		return
 	}
@@ -134,6 +142,15 @@ func newWorld(l *lab) *world {
 	}
 	require.NotEmpty(l, w.disk, "this machine has no disk")
 	return w
+}
+
+func (w *world) build(l *lab, spec engine.Spec) *build.Result {
+	l.Helper()
+	built, err := build.Snapshot(l.ctx, l.eng, build.Options{
+		Spec: spec, Ready: build.Probe{Type: build.ProbeTCP, Port: w.port, Timeout: time.Minute}, Checkpoint: criu.DefaultOptions(), Store: l.store, NoProfile: true,
+	})
+	require.NoError(l, err)
+	return built
 }
 
 // ask returns what the donor was asked for, to be changed; arrange completes it.
