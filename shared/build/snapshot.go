@@ -114,7 +114,7 @@ func makeSnapshot(ctx context.Context, eng *engine.Engine, opts Options, t resol
 	}
 	src, err := d.freeze(ctx, cfg)
 	if err != nil {
-		return nil, err
+		return nil, work.explain(err)
 	}
 	if !opts.NoProfile && opts.Checkpoint.TCP != criu.TCPEstablished { // whose connections are the donor's
 		end := p.begin("profile")
@@ -215,21 +215,39 @@ func total(ranges []snapshot.Range) (n int64) {
 	return n
 }
 
-// publish packs src and names it. The ref comes last: until then nobody can find the snapshot. With force it replaces what
+// publish puts a snapshot into the store. What a publication that fails has uploaded is removed again: nobody else would.
+func publish(ctx context.Context, s store.Store, ref snapshot.Ref, force bool, src snapshot.Source, p *progress) (ocispec.Descriptor, snapshot.Config, error) {
+	manifest, cfg, err := packAndName(ctx, s, ref, force, src, p)
+	if err == nil {
+		return manifest, cfg, nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
+	defer cancel()
+	swept, serr := s.Sweep(ctx)
+	switch {
+	case errors.Is(serr, store.ErrNoStore): // it did not get so far as to make one
+	case serr != nil:
+		err = fmt.Errorf("%w; what was uploaded stays in the store until `criu-docker store sweep`: %w", err, serr)
+	case swept.Busy:
+		err = fmt.Errorf("%w; what was uploaded stays in the store until `criu-docker store sweep`: another snapshot is being published", err)
+	}
+	return ocispec.Descriptor{}, snapshot.Config{}, fmt.Errorf("publish to %s: %w", s.URL(), err)
+}
+
+// packAndName packs src and names it. The ref comes last: until then nobody can find the snapshot. With force it replaces what
 // is there by then, which need not be what was there before the boot.
-func publish(ctx context.Context, s store.Store, ref snapshot.Ref, force bool, src snapshot.Source, p *progress) (_ ocispec.Descriptor, _ snapshot.Config, err error) {
+func packAndName(ctx context.Context, s store.Store, ref snapshot.Ref, force bool, src snapshot.Source, p *progress) (manifest ocispec.Descriptor, cfg snapshot.Config, err error) {
 	done, err := s.Publishing(ctx)
 	if err != nil {
-		return ocispec.Descriptor{}, snapshot.Config{}, err
+		return manifest, cfg, err
 	}
 	defer done()
 
 	end := p.begin("publish")
 	src.Progress = p.bytes("publish")
 	src.Config.Timings = p.timings
-	manifest, cfg, err := snapshot.Pack(ctx, s, src)
-	if err != nil {
-		return ocispec.Descriptor{}, snapshot.Config{}, fmt.Errorf("publish to %s: %w", s.URL(), err)
+	if manifest, cfg, err = snapshot.Pack(ctx, s, src); err != nil {
+		return manifest, cfg, err
 	}
 	previous := ""
 	if force {
@@ -237,11 +255,11 @@ func publish(ctx context.Context, s store.Store, ref snapshot.Ref, force bool, s
 		case err == nil:
 			previous = now.Generation
 		case !errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrNoStore):
-			return ocispec.Descriptor{}, snapshot.Config{}, fmt.Errorf("publish to %s: %w", s.URL(), err)
+			return manifest, cfg, err
 		}
 	}
 	if err := s.PutRef(ctx, ref.String(), manifest, previous); err != nil {
-		return ocispec.Descriptor{}, snapshot.Config{}, fmt.Errorf("publish to %s: %w", s.URL(), err)
+		return manifest, cfg, err
 	}
 	end(ref.String())
 	return manifest, cfg, nil

@@ -136,6 +136,18 @@ func (w *workDir) checkpoint() string { return filepath.Join(w.dir, "checkpoint"
 func (w *workDir) rootfs() string     { return filepath.Join(w.dir, "rootfs.tar") }
 func (w *workDir) record() string     { return filepath.Join(w.dir, "record") }
 
+// full is how much space a disk has at most whose lack of it has made a freeze fail. CRIU does not always say so.
+const full = 1 << 20
+
+// explain returns why nothing more could be written to the directory, if that is the reason.
+func (w *workDir) explain(err error) error {
+	var disk unix.Statfs_t
+	if unix.Statfs(w.dir, &disk) != nil || int64(min(disk.Bavail, 1<<40))*disk.Bsize > full && !errors.Is(err, unix.ENOSPC) {
+		return err
+	}
+	return fmt.Errorf("the disk of the build directory %s is full: free space there, or name another with --build-dir: %w", filepath.Dir(w.dir), err)
+}
+
 // lock takes the directory's lock if it is free. A directory that vanishes meanwhile counts as locked by its remover.
 func (w *workDir) lock() (bool, error) {
 	f, err := os.OpenFile(w.dir, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)

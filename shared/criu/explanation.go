@@ -2,6 +2,7 @@ package criu
 
 import (
 	"regexp"
+	"strings"
 	"sync"
 )
 
@@ -19,9 +20,10 @@ func explain(known []explanation, socket, line string) *Failure {
 	text := socket + line
 	for _, e := range known {
 		if m := e.pattern.FindStringSubmatchIndex(text); m != nil {
+			meaning := string(e.pattern.ExpandString(nil, e.meaning, text, m))
 			return &Failure{
 				Line:    line,
-				Meaning: string(e.pattern.ExpandString(nil, e.meaning, text, m)),
+				Meaning: strings.ReplaceAll(meaning, "the mount at (null)", "a mount that is out of the app's sight (covered by another, or detached)"),
 				Remedy:  string(e.pattern.ExpandString(nil, e.remedy, text, m)),
 			}
 		}
@@ -160,7 +162,7 @@ func knownCauses() []explanation {
 		known(`Can't restore tmpfs content|Can't dump tmpfs content`,
 			"the content of a tmpfs mount could not be carried over", "make the clone's tmpfs at least as large as the donor's, leave its pids limit room for tar and gzip, and install both on the host"),
 		known(`(?:Can't create|Can't write|Can't send|write).*No space left on device|: No space left on device`,
-			"there is no space left on the device", "free space where Docker and the snapshot cache keep their data"),
+			"there is no space left on the device", "free space where it was being written: the build directory (--build-dir) for a freeze, the disk of Docker and of the snapshot cache for a start"),
 
 		// Network.
 		known(`^\[SOCK_DGRAM TCP_ESTABLISHED\] .*Can't bind inet socket.*: Cannot assign requested address`,

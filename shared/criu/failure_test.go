@@ -76,6 +76,8 @@ func TestDiagnoseMessages(t *testing.T) {
 		`Error (criu/seize.c:635): Unable to freeze cgroup /sys/fs/cgroup/freezer/docker/01 (100 x 100ms attempts, timeout: 10s)`:           "state D",
 		`Error (criu/files-reg.c:1796): Open files on overmounted mounts are not supported yet; mount=81 fd=3 path=/var/log/syslog`:         "/var/log/syslog",
 		`Error (criu/sk-inet.c:137): inet: Unsupported proto 262 for socket 4f2e`:                                                           "multipathtcp=0",
+		`Error (criu/mount.c:1187): mnt: Mount 812:(null) is autodetected external mount. Try "--external mnt[:m]"`:                         "a mount that is out of the app's sight",
+		`Error (criu/protobuf.c:157): Can't write 10260 bytes: No space left on device`:                                                     "--build-dir",
 		`Error (criu/sk-unix.c:881): unix: Can't dump half of stream unix connection. name: (null); peer name: /run/dbus/system_bus_socket`: "stream socket /run/dbus/system_bus_socket",
 	} {
 		got := criu.Diagnose(strings.NewReader("(00.000064) Version: 4.2\n(00.015123)      1: " + message + "\n"))

@@ -29,6 +29,12 @@ func (c container) createClone(inv invocation, req Request) error {
 	if err != nil {
 		return err
 	}
+	if inv.unknown != nil && (attended || !req.ColdBoot) {
+		return inv.unknown
+	}
+	if inv.unknown != nil {
+		return c.bootCold(inv, req.Engine, inv.unknown)
+	}
 	if !attended {
 		return c.createAgain(inv, req)
 	}

@@ -32,6 +32,8 @@ type invocation struct {
 	leaveRunning bool
 	// flag of delete
 	force bool
+	// unknown is set if there are flags that we don't know. The command can't be carried out as it is meant then.
+	unknown error
 }
 
 // errNotOurs means that a command line is left to runc: for other commands, and for errors in its usage.
@@ -91,10 +93,26 @@ func parse(args []string) (invocation, error) {
 	default:
 		return inv, errNotOurs
 	}
-	if err := flags.Parse(rest[1:]); err != nil || flags.NArg() < 1 {
+	if err := flags.Parse(rest[1:]); err != nil {
+		return inv.withUnknown(flags, rest[1:], err)
+	}
+	if flags.NArg() < 1 {
 		return inv, errNotOurs
 	}
 	inv.id = flags.Arg(0)
+	return inv, nil
+}
+
+// withUnknown is for flags of a later engine. Those that we know are taken, and the id is the last operand.
+func (inv invocation) withUnknown(flags *pflag.FlagSet, args []string, unknown error) (invocation, error) {
+	if inv.command == "kill" { // whose last operand is the signal; runc knows all that is to be known
+		return inv, errNotOurs
+	}
+	flags.ParseErrorsAllowlist.UnknownFlags = true
+	_ = flags.Parse(args)
+	inv.id = args[len(args)-1]
+	inv.unknown = fmt.Errorf("%s %s does not understand how it was called (%w): update criu-docker, or stay with the engine that it was made for",
+		Name, inv.command, unknown)
 	return inv, nil
 }
 

@@ -57,10 +57,30 @@ func TestParseLeavesTheRestToRunc(t *testing.T) {
 		"", "--version", "features", "state ID", "exec --process /p ID", "pause ID", "resume ID", "events --stats ID", "ps ID",
 		"update --resources - ID", "restore --image-path /i ID", "list",
 		"create", "start", "kill", // errors in usage, for runc to report
-		"create --flag-of-the-future ID", "--global-of-the-future start ID",
+		"--global-of-the-future start ID", "kill --flag-of-the-future ID 9",
 	} {
 		_, err := parse(strings.Fields(line))
 		require.ErrorIs(t, err, errNotOurs, line)
+	}
+}
+
+// TestFlagsOfTheFuture: what we have no part in may be runc's, but a container of ours must not come up as if the flag were not there.
+func TestFlagsOfTheFuture(t *testing.T) {
+	for _, line := range []string{"create --flag-of-the-future --bundle /b ID", "create --bundle /b --flag-of-the-future=x ID"} {
+		inv, err := parse(strings.Fields(globals + " " + line))
+		require.NoError(t, err)
+		require.Equal(t, "ID", inv.id)
+		require.ErrorContains(t, inv.unknown, "create does not understand how it was called (unknown flag: --flag-of-the-future): update criu-docker")
+
+		c := container{run: RunDir(t.TempDir()), id: inv.id}
+		inv.bundle = t.TempDir()
+		err = c.do(inv, Request{Kind: KindClone})
+		require.ErrorIs(t, err, inv.unknown, "policy always")
+		err = c.do(inv, Request{Kind: KindDonor})
+		require.ErrorIs(t, err, inv.unknown)
+		require.NoError(t, c.run.Attend(c.id, Attendance{}))
+		err = c.do(inv, Request{Kind: KindClone, ColdBoot: true})
+		require.ErrorIs(t, err, inv.unknown, "the caller decides by the policy")
 	}
 }
 

@@ -82,6 +82,8 @@ func Main(args []string) int {
 // do runs a command on a container that has a request.
 func (c container) do(inv invocation, req Request) error {
 	switch {
+	case inv.unknown != nil && (inv.command != "create" || req.Kind != KindClone):
+		return inv.unknown
 	case inv.command == "create" && req.Kind == KindDonor:
 		return c.createDonor(inv, req)
 	case inv.command == "create" && req.Kind == KindClone:

@@ -2,6 +2,7 @@ package runtimeinstall
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,8 +30,10 @@ const (
 // daemon is the dockerd of this machine. Its zero value stands for one that does not run.
 type daemon struct {
 	engine *engine.Engine
-	pid    int      // 0 if unknown
-	args   []string // its command line, without the program
+	// process is nil if it is unknown. It is a pidfd, so that a later process of its pid gets no signal of ours.
+	process *os.Process
+	args    []string      // its command line, without the program
+	limit   time.Duration // how long it may take to act; 0 means reloadTimeout
 }
 
 // findDaemon looks for the dockerd that answers at host.
@@ -51,23 +54,34 @@ func findDaemon(ctx context.Context, host string) (*daemon, error) {
 	}
 	// With socket activation systemd is at the other end of the socket, and the pid file tells.
 	for _, find := range []func() (int, error){func() (int, error) { return peer(ctx, socket) }, pidFromFile} {
-		if pid, err := find(); err == nil && isDockerd(pid) {
-			d.pid = pid
-			if d.args, err = commandLine(pid); err != nil {
-				d.close()
-				return nil, err
-			}
-			return d, nil
+		pid, err := find()
+		if err != nil {
+			continue
 		}
+		process, err := os.FindProcess(pid)
+		if err != nil || !isDockerd(pid) {
+			continue
+		}
+		d.process = process
+		if d.args, err = commandLine(pid); err != nil {
+			d.close()
+			return nil, err
+		}
+		return d, nil
 	}
 	return d, nil
 }
 
 func (d *daemon) close() {
+	if d.process != nil {
+		_ = d.process.Release()
+	}
 	if d.engine != nil {
 		d.engine.Close()
 	}
 }
+
+func (d *daemon) patience() time.Duration { return cmp.Or(d.limit, reloadTimeout) }
 
 // hasFlag tells whether a flag is on the daemon's command line; dockerd takes none both there and in daemon.json.
 func (d *daemon) hasFlag(name string) bool {
@@ -93,23 +107,28 @@ func (d *daemon) configFile() string {
 // validate lets dockerd judge a configuration together with its own command line: one that it refuses would keep it
 // from starting.
 func (d *daemon) validate(ctx context.Context, content []byte) error {
-	if d.pid == 0 {
+	if d.process == nil {
 		return nil
 	}
-	temp, err := os.CreateTemp("", "daemon-*.json")
+	fd, err := unix.MemfdCreate("daemon.json", unix.MFD_CLOEXEC)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(temp.Name())
+	temp := os.NewFile(uintptr(fd), "daemon.json")
 	defer temp.Close()
 	if _, err := temp.Write(content); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, reloadTimeout)
+	ctx, cancel := context.WithTimeout(ctx, d.patience())
 	defer cancel()
 	// /proc/PID/exe is the running program, even if its file has been replaced since.
-	args := append(append([]string{}, d.args...), "--validate", "--config-file="+temp.Name())
-	out, err := exec.CommandContext(ctx, filepath.Join("/proc", strconv.Itoa(d.pid), "exe"), args...).CombinedOutput()
+	args := append(append([]string{}, d.args...), "--validate", "--config-file=/proc/self/fd/3")
+	cmd := exec.CommandContext(ctx, filepath.Join("/proc", strconv.Itoa(d.process.Pid), "exe"), args...)
+	cmd.ExtraFiles = []*os.File{temp}
+	out, err := cmd.CombinedOutput()
+	if ctx.Err() != nil {
+		return fmt.Errorf("dockerd --validate has not judged the changed configuration within %s: nothing was changed; try again when this machine is less busy", d.patience())
+	}
 	if err != nil {
 		return fmt.Errorf("%w: dockerd refuses the changed configuration: %w: %s", ErrConflict, err, bytes.TrimSpace(out))
 	}
@@ -123,7 +142,7 @@ func (d *daemon) apply(ctx context.Context, result *Result, done func(map[string
 		result.RestartNeeded = true
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, reloadTimeout)
+	ctx, cancel := context.WithTimeout(ctx, d.patience())
 	defer cancel()
 	for signalled := false; ; {
 		info, err := d.engine.Client.Info(ctx)
@@ -144,19 +163,19 @@ func (d *daemon) apply(ctx context.Context, result *Result, done func(map[string
 			return nil
 		}
 		if !signalled {
-			if d.pid == 0 {
+			if d.process == nil {
 				result.RestartNeeded = true // it runs, but who it is can't be told
 				return nil
 			}
-			if err := syscall.Kill(d.pid, syscall.SIGHUP); err != nil {
-				return fmt.Errorf("reload dockerd (pid %d): %w", d.pid, err)
+			if err := d.process.Signal(syscall.SIGHUP); err != nil {
+				return fmt.Errorf("reload dockerd (pid %d): %w", d.process.Pid, err)
 			}
 			signalled = true
 		}
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("dockerd (pid %d) was told to reload %s and has not within %s: look at its log, or restart it",
-				d.pid, result.DaemonJSON, reloadTimeout)
+				d.process.Pid, result.DaemonJSON, d.patience())
 		case <-time.After(pollInterval):
 		}
 	}

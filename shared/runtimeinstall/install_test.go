@@ -116,6 +116,11 @@ func TestInstallIntoExperimentalDaemon(t *testing.T) {
 	for _, bad := range []string{`{"experimental": true}`, `{"no-such-setting": 1}`} {
 		require.ErrorIs(t, running.validate(ctx, []byte(bad)), ErrConflict, bad)
 	}
+	running.limit = time.Nanosecond
+	err = running.validate(ctx, []byte("{}"))
+	require.NotErrorIs(t, err, ErrConflict, "it has said nothing yet")
+	require.ErrorContains(t, err, "dockerd --validate has not judged the changed configuration within 1ns: nothing was changed; try again")
+	running.limit = 0
 	_, err = Uninstall(ctx, opts)
 	require.NoError(t, err)
 	content, err = os.ReadFile(d.config)

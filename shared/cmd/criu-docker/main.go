@@ -48,7 +48,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	return exitCode(ctx, err)
 }
 
-// errReported is returned by commands that have already said what is wrong, on standard output.
+// errReported is returned by commands that have already said what is wrong.
 var errReported = errors.New("reported")
 
 // usageError is an error in a command line rather than in what it asks for.

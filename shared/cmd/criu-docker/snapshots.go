@@ -43,7 +43,8 @@ them go on, and can be restarted; what machines have in their caches stays until
 				}
 				return a.report("removed", e)
 			})
-			return errors.Join(err, a.sweep(ctx))
+			_, serr := a.sweep(ctx)
+			return errors.Join(err, serr)
 		},
 	}
 }
@@ -78,19 +79,19 @@ func removable(ctx context.Context, s store.Store, ref string) (store.Entry, err
 }
 
 // sweep removes the blobs that no snapshot needs any more; those of a publication under way wait for the next time.
-func (a *app) sweep(ctx context.Context) error {
+func (a *app) sweep(ctx context.Context) (store.Swept, error) {
 	s, err := a.openStore(ctx)
 	if err != nil {
-		return err
+		return store.Swept{}, err
 	}
 	defer s.Close()
 	swept, err := s.Sweep(ctx)
 	if err != nil {
-		return err
+		return swept, err
 	}
 	switch {
 	case a.json:
-		return a.printJSON(struct {
+		return swept, a.printJSON(struct {
 			Event string `json:"event"`
 			Blobs int    `json:"blobs"`
 			Bytes int64  `json:"bytes"`
@@ -101,7 +102,7 @@ func (a *app) sweep(ctx context.Context) error {
 	default:
 		fmt.Fprintf(a.stderr, "freed %s in %d blobs\n", size(swept.Bytes), swept.Blobs)
 	}
-	return nil
+	return swept, nil
 }
 
 // report says what was done to a snapshot.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"strings"
@@ -158,4 +159,34 @@ func TestCacheCommands(t *testing.T) {
 	require.Contains(t, p.ok("cache", "prune"), "removed 1 snapshots, freed ")
 	require.Empty(t, documents[cached](t, p.ok("cache", "ls", "--json")))
 	require.JSONEq(t, `{"removed": 0, "bytes": 0}`, p.ok("cache", "prune", "--json"))
+}
+
+// TestStoreSweep: what killed builds have uploaded goes, and nothing else; not while somebody publishes.
+func TestStoreSweep(t *testing.T) {
+	p := newProgram(t)
+	ref := p.ok(p.buildArgs()...)
+	s, err := store.Open(p.ctx, p.path("store"))
+	require.NoError(t, err)
+	defer s.Close()
+	left := []byte("of a build that was killed")
+	desc := ocispec.Descriptor{Digest: digest.FromBytes(left), Size: int64(len(left))}
+	_, err = s.PutBlob(p.ctx, desc, bytes.NewReader(left))
+	require.NoError(t, err)
+
+	done, err := s.Publishing(p.ctx)
+	require.NoError(t, err)
+	o := p.call("store", "sweep")
+	require.Equal(t, exitFailure, o.code)
+	require.Contains(t, o.stderr, "a snapshot is being published")
+	done()
+
+	require.JSONEq(t, `{"event": "swept", "blobs": 1, "bytes": 26, "busy": false}`, p.ok("store", "sweep", "--json"))
+	require.Equal(t, "verified "+ref, p.ok("verify", ref))
+	o = p.call("store", "sweep")
+	require.Zero(t, o.code)
+	require.Contains(t, o.stderr, "freed 0B in 0 blobs")
+	o = p.call("--store", p.path("nothing"), "store", "sweep")
+	require.Equal(t, exitFailure, o.code)
+	require.Contains(t, o.stderr, "there is no store in")
+	require.NoDirExists(t, p.path("nothing"))
 }

@@ -88,6 +88,9 @@ func (b *Bucket) Put(ctx context.Context, key string, size int64, r io.Reader, g
 		return object.Info{}, err
 	}
 	n, err := io.Copy(tmp, reader.WithContext(ctx, r))
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		err = fmt.Errorf("%w: free space on the disk of the store %s, or name another store", err, b.root)
+	}
 	if err != nil {
 		return object.Info{}, fmt.Errorf("writing %s: %w", key, err)
 	}
