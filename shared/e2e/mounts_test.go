@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/criu-docker/criu-docker/shared/criu"
 	"github.com/criu-docker/criu-docker/shared/engine"
 	"github.com/criu-docker/criu-docker/shared/restore"
 )
@@ -85,4 +86,12 @@ func TestMountsAreTheClonesOwn(t *testing.T) {
 			require.ErrorContains(t, err, c.reason)
 		})
 	}
+	t.Run("a donor with another file system below", func(t *testing.T) {
+		source := mounted(t, 0)
+		require.NoError(t, unix.Mount("none", source+"/sub", "tmpfs", 0, ""))
+		spec := l.spec(tiny, "")
+		spec.Host.Binds = []string{source + ":/only"}
+		_, err := l.tryBuild(spec, tinyReady, criu.DefaultOptions())
+		require.ErrorContains(t, err, "/sub, which a clone would lack")
+	})
 }

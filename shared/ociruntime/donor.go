@@ -17,6 +17,9 @@ func (c container) createDonor(inv invocation, _ Request) error {
 	if err != nil {
 		return err
 	}
+	if err := b.checkDonor(); err != nil {
+		return err
+	}
 	if err := c.reset(); err != nil {
 		return err
 	}

@@ -187,12 +187,40 @@ func (o mountOptions) bindTo(own *criu.OwnMount, source string, host []*mountinf
 	default:
 		return fmt.Errorf("its propagation is %s, which a clone can't have: use slave or private", o.propagation)
 	}
-	if !o.recursive {
-		return nil
-	}
+	return o.checkBelow(source, from, host)
+}
+
+// checkBelow returns an error if a bind mount of source brings other mounts with it: CRIU binds the source alone.
+func (o mountOptions) checkBelow(source string, from *mountinfo.Info, host []*mountinfo.Info) error {
 	for _, m := range host {
-		if m.Parent == from.ID && strings.HasPrefix(m.Mountpoint, strings.TrimSuffix(source, "/")+"/") {
+		if o.recursive && m.Parent == from.ID && strings.HasPrefix(m.Mountpoint, strings.TrimSuffix(source, "/")+"/") {
 			return fmt.Errorf("in its source, another file system is mounted at %s, which a clone would lack: mount that one by itself, or use bind-nonrecursive", m.Mountpoint)
+		}
+	}
+	return nil
+}
+
+// checkDonor refuses mounts that no clone could have. CRIU would even take a tmpfs of the host for the donor's own, and carry its
+// contents along.
+func (b *bundle) checkDonor() error {
+	host, err := mountinfo.GetMounts(nil)
+	if err != nil {
+		return fmt.Errorf("mounts of this host: %w", err)
+	}
+	for _, m := range b.spec.Mounts {
+		o := parseMountOptions(m)
+		if !o.bind || !filepath.IsAbs(m.Source) {
+			continue
+		}
+		source, err := filepath.EvalSymlinks(m.Source)
+		if err == nil {
+			var from *mountinfo.Info
+			if from, err = mountOf(source, host); err == nil {
+				err = o.checkBelow(source, from, host)
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("mount at %s: %w", m.Destination, err)
 		}
 	}
 	return nil
