@@ -81,7 +81,7 @@ func engineChecks(ctx context.Context, host string) []Check {
 	runtime := runtimeRegistered(ctx, info)
 	checks := []Check{
 		engineVersion(c, info, eng.Client.DaemonHost()), engineCapabilities(eng.Client.DaemonHost()), experimental(info), storageDriver(info),
-		userNamespaces(info), cgroups(info), runtime,
+		userNamespaces(info), cgroups(info), runtime, runtimeFeatures(info),
 	}
 	if runtime.Status == OK {
 		checks = append(checks, pageServer(ctx, runtime.Found))

@@ -61,6 +61,11 @@ func TestEngineChecks(t *testing.T) {
 			i.Runtimes = map[string]system.RuntimeWithStatus{engine.RuntimeName: {Runtime: system.Runtime{Path: path}}}
 		}
 	}
+	setFeatures := func(status map[string]string) func(*system.Info) {
+		return func(i *system.Info) {
+			i.Runtimes = map[string]system.RuntimeWithStatus{engine.RuntimeName: {Status: status}}
+		}
+	}
 	script := func(name, body string) string {
 		path := filepath.Join(t.TempDir(), name)
 		require.NoError(t, os.WriteFile(path, []byte("#!/bin/sh\n"+body), 0o755))
@@ -93,6 +98,8 @@ func TestEngineChecks(t *testing.T) {
 		"binary gone":        {registered, setRuntime("/nowhere/criu-docker-runc"), Fail, "missing"},
 		"binary broken":      {registered, setRuntime(script("b", "echo no runc >&2; exit 127")), Fail, "no runc"},
 		"binary is another":  {registered, setRuntime(script("a", "echo hello")), Fail, "hello"},
+		"features known":     {runtimeFeatures, setFeatures(map[string]string{featuresKey: "{}"}), OK, "known"},
+		"features unknown":   {runtimeFeatures, setFeatures(nil), Warn, "lack noexec"},
 		"runc":               {runc, setRuntime(script("new", "echo runc version 1.3.6+ds1; echo spec: 1.2")), OK, "1.3.6+ds1"},
 		"old runc":           {runc, setRuntime(script("old", "echo runc version 1.1.12")), Fail, "1.1.12"},
 		"runc without ours":  {runc, func(*system.Info) {}, OK, "."},

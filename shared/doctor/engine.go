@@ -90,6 +90,19 @@ func runtimeRegistered(ctx context.Context, info system.Info) Check {
 	return c.ok(path)
 }
 
+// featuresKey is where dockerd shows what a runtime has told it of itself.
+const featuresKey = "org.opencontainers.runtime-spec.features"
+
+// runtimeFeatures: dockerd asks a runtime when it reads its configuration, and trusts one that it could not ask with less than runc.
+func runtimeFeatures(info system.Info) Check {
+	c := Check{Name: "features of " + engine.RuntimeName, Want: "known to dockerd"}
+	if info.Runtimes[engine.RuntimeName].Status[featuresKey] == "" {
+		return c.warn("unknown, as when the runtime was installed after dockerd's start: read-only mounts of clones lack noexec, nosuid and nodev of "+
+			"their sources", "let dockerd read its configuration again: systemctl reload docker")
+	}
+	return c.ok("known")
+}
+
 // pageServer looks for the page server where the runtime does. The two speak a protocol of their own, so they belong to
 // the same version.
 func pageServer(ctx context.Context, runtime string) Check {
