@@ -20,6 +20,7 @@ import (
 // own when both drivers share an engine: see refuseForeignNames.
 const (
 	labelAllocID = "io.criu-docker.nomad.alloc_id"
+	labelNetwork = "io.criu-docker.nomad.network" // of the container that holds a group's network
 	labelTaskID  = "io.criu-docker.nomad.task_id"
 	labelNodeID  = "io.criu-docker.nomad.node_id"
 )

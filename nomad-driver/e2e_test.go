@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"net"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
@@ -43,12 +45,39 @@ func TestNomad(t *testing.T) {
 	t.Run("beside the docker driver", unharmed)
 }
 
+var beside = flag.Duration("beside", 0, "how long tasks run beside Nomad's docker driver; 0 for as long as it takes that one to clean up once")
+
 // besideDockerDriver starts a clone, a cold task, and a container that Nomad's docker driver takes for a dangling one of its
 // own. When that is removed, the driver has judged all that are older: the returned test waits for it, and finds the tasks as
 // they were.
 func besideDockerDriver(t *testing.T, c *cluster, eng *engine.Engine) func(*testing.T) {
 	t.Helper()
+	end := time.Now().Add(*beside)
 	allocs := c.run(job("beside", 1, 1, ""))
+	decoy := newDecoy(t, eng)
+	return func(t *testing.T) {
+		for {
+			c.eventually(func(t *assert.CollectT) {
+				_, err := eng.Client.ContainerInspect(context.Background(), decoy)
+				require.True(t, engine.IsNotFound(err))
+			})
+			for _, alloc := range allocs {
+				state := c.refresh(alloc).TaskStates["app"]
+				require.Equal(t, "running", state.State)
+				require.Zero(t, state.Restarts)
+				serve(t, c, alloc)
+			}
+			if time.Now().After(end) {
+				return
+			}
+			decoy = newDecoy(t, eng)
+		}
+	}
+}
+
+// newDecoy starts a container that looks like one of the docker driver's that its agent does not know.
+func newDecoy(t *testing.T, eng *engine.Engine) string {
+	t.Helper()
 	dir := t.TempDir()
 	decoy, err := eng.Create(t.Context(), engine.Spec{
 		Name:   "web-" + uuid.Generate(),
@@ -58,18 +87,7 @@ func besideDockerDriver(t *testing.T, c *cluster, eng *engine.Engine) func(*test
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, eng.Remove(context.Background(), decoy)) })
 	require.NoError(t, eng.Start(t.Context(), decoy))
-	return func(t *testing.T) {
-		c.eventually(func(t *assert.CollectT) {
-			_, err := eng.Client.ContainerInspect(context.Background(), decoy)
-			require.True(t, engine.IsNotFound(err))
-		})
-		for _, alloc := range allocs {
-			state := c.refresh(alloc).TaskStates["app"]
-			require.Equal(t, "running", state.State)
-			require.Zero(t, state.Restarts)
-			serve(t, c, alloc)
-		}
-	}
+	return decoy
 }
 
 // job is a service of the counter: so many allocations that must be restored, and so many cold ones.

@@ -7,9 +7,10 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/google/renameio/v2"
+	"github.com/hashicorp/nomad/client/allocdir"
 	"github.com/hashicorp/nomad/plugins/drivers"
 
+	"github.com/criu-docker/criu-docker/nomad-driver/foreign"
 	"github.com/criu-docker/criu-docker/shared/snapshot"
 )
 
@@ -32,12 +33,12 @@ func writeEnvFiles(cfg *drivers.TaskConfig) error {
 		}
 		fmt.Fprintf(file, "%s=%s\n", name, shellQuote(cfg.Env[name]))
 	}
-	dir := cfg.TaskDir()
 	for _, f := range []struct {
 		dir     string
 		content string
-	}{{dir.LocalDir, public.String()}, {dir.SecretsDir, secret.String()}} {
-		if err := renameio.WriteFile(filepath.Join(f.dir, envFileName), []byte(f.content), 0o644, renameio.IgnoreUmask()); err != nil {
+	}{{allocdir.TaskLocal, public.String()}, {allocdir.TaskSecrets, secret.String()}} {
+		// A task that has its own directory as a volume may have put a link in the place of these.
+		if err := foreign.WriteFile(cfg.TaskDir().Dir, filepath.Join(f.dir, envFileName), []byte(f.content), 0o644); err != nil {
 			return fmt.Errorf("write the allocation's variables: %w", err)
 		}
 	}

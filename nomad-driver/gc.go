@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -50,6 +51,25 @@ func (d *Driver) sweep(eng *engine.Engine) {
 	if err := restore.Sweep(ctx, eng, c); err != nil {
 		d.logger.Warn("clean-up of clones", "error", err)
 	}
+	if err := sweepNotes(ctx, eng); err != nil {
+		d.logger.Warn("clean-up of notes on containers", "error", err)
+	}
+}
+
+// sweepNotes removes the notes on containers that are gone.
+func sweepNotes(ctx context.Context, eng *engine.Engine) error {
+	notes := notesOf(eng)
+	ids, err := notes.containers()
+	errs := []error{err}
+	for id := range ids {
+		switch _, err := eng.Client.ContainerInspect(ctx, id); {
+		case engine.IsNotFound(err):
+			errs = append(errs, notes.forget(id))
+		case err != nil:
+			return errors.Join(append(errs, err)...)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // removeDangling removes containers that a start left behind when the plugin or the engine died in its middle, and
@@ -64,6 +84,7 @@ func (d *Driver) removeDangling(eng *engine.Engine, s settings) {
 		d.logger.Warn("looking for dangling containers", "error", err)
 		return
 	}
+	d.removeDanglingNetworks(ctx, eng, s)
 	known := d.tasks.containers()
 	for _, c := range list {
 		if known[c.ID] || !d.abandoned(c) || time.Since(time.Unix(c.Created, 0)) < s.creationGrace {
@@ -82,6 +103,50 @@ func (d *Driver) removeDangling(eng *engine.Engine, s settings) {
 			log.Warn("removing a dangling container", "error", err)
 		}
 	}
+}
+
+// removeDanglingNetworks removes the containers that hold the networks of groups whose allocations are gone: Nomad asks for that when an
+// allocation ends, but once, and of a plugin that is not there just then.
+func (d *Driver) removeDanglingNetworks(ctx context.Context, eng *engine.Engine, s settings) {
+	list, err := eng.Client.ContainerList(ctx, container.ListOptions{
+		All: true, Filters: filters.NewArgs(filters.Arg("label", labelNetwork)),
+	})
+	if err != nil {
+		d.logger.Warn("looking for dangling networks", "error", err)
+		return
+	}
+	for _, c := range list {
+		log := d.logger.With("container_id", c.ID, "alloc_id", c.Labels[labelAllocID])
+		allocDir, err := notesOf(eng).network(c.ID)
+		if err != nil {
+			log.Warn("looking for dangling networks", "error", err)
+		}
+		// Where no task of ours was in it, nothing tells whether anybody still is.
+		if allocDir == "" || !isGone(allocDir) || time.Since(time.Unix(c.Created, 0)) < s.creationGrace {
+			continue
+		}
+		if s.GC.DanglingContainers.DryRun {
+			log.Info("a dangling network would be removed")
+			continue
+		}
+		log.Warn("removing a dangling network")
+		if err = eng.Remove(ctx, c.ID); err == nil {
+			err = notesOf(eng).forget(c.ID)
+		}
+		if err != nil {
+			log.Warn("removing a dangling network", "error", err)
+		}
+	}
+}
+
+// isGone reports whether an allocation's directory was removed, and not only the file system with all of them unmounted.
+func isGone(allocDir string) bool {
+	_, err := os.Stat(allocDir)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	_, err = os.Stat(filepath.Dir(allocDir))
+	return err == nil
 }
 
 // remember notes whose containers are ours to judge: an engine may serve several agents.

@@ -5,6 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -57,19 +60,38 @@ func (h *taskHandle) startLogs(resume bool) error {
 	if h.cfg.StdoutPath == "" || h.cfg.StderrPath == "" {
 		return nil // the agent collects no logs
 	}
+	position, err := h.logPosition(resume)
+	if err != nil {
+		return fmt.Errorf("log position: %w", err)
+	}
 	spec := logs.Spec{
 		Endpoint: h.endpoint, ContainerID: h.state.ContainerID, TTY: h.state.TTY,
 		Stdout: h.cfg.StdoutPath, Stderr: h.cfg.StderrPath,
-		Position: logs.PositionFile(h.cfg.TaskDir().Dir),
+		Position: position,
 	}
 	report := func(line string) { h.logger.Warn("log forwarder", "message", line) }
 	start := logs.Start
 	if resume {
 		start = logs.Resume
 	}
-	var err error
 	h.forwarder, err = start(spec, report)
 	return err
+}
+
+// logPosition is the file that tells how far the task's forwarder got. Earlier versions kept it in the task's directory, where the task
+// could change it: that one is used for a task which such a version has started, until it ends.
+func (h *taskHandle) logPosition(resume bool) (string, error) {
+	file, err := notesOf(h.eng).file(logNotes, h.state.ContainerID)
+	if err != nil || !resume {
+		return file, err
+	}
+	former := filepath.Join(h.cfg.TaskDir().Dir, ".criu-docker-logs")
+	if _, err := os.Lstat(file); errors.Is(err, fs.ErrNotExist) {
+		if info, err := os.Lstat(former); err == nil && info.Mode().IsRegular() {
+			return former, nil
+		}
+	}
+	return file, nil
 }
 
 // logTimeout is how long an ended container's last output may take to be delivered.

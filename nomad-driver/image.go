@@ -6,15 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
-	securejoin "github.com/cyphar/filepath-securejoin"
 	"github.com/distribution/reference"
 	"github.com/docker/docker/pkg/jsonmessage"
 	"github.com/hashicorp/nomad/nomad/structs"
 	"github.com/hashicorp/nomad/plugins/drivers"
 
+	"github.com/criu-docker/criu-docker/nomad-driver/foreign"
 	"github.com/criu-docker/criu-docker/shared/engine"
 )
 
@@ -100,11 +99,7 @@ func pull(ctx context.Context, eng *engine.Engine, ref string, force bool, auth 
 
 // loadImage loads the image from a tar archive in the task's local directory.
 func loadImage(ctx context.Context, eng *engine.Engine, cfg *drivers.TaskConfig, tc *taskConfig) (id string, err error) {
-	file, err := securejoin.SecureJoin(cfg.TaskDir().LocalDir, tc.Load)
-	if err != nil {
-		return "", fmt.Errorf("load = %q: %w", tc.Load, err)
-	}
-	archive, err := os.Open(file)
+	archive, err := foreign.OpenFile(cfg.TaskDir().LocalDir, tc.Load)
 	if err != nil {
 		return "", fmt.Errorf("load = %q: want a tar archive in the task's local directory: %w", tc.Load, err)
 	}

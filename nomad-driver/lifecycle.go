@@ -93,6 +93,11 @@ func (d *Driver) StartTask(cfg *drivers.TaskConfig) (*drivers.TaskHandle, *drive
 	if err := h.startLogs(false); err != nil {
 		return fail(err)
 	}
+	if sandbox := sandboxOf(cfg, tc); sandbox != "" {
+		if err := notesOf(eng).noteNetwork(sandbox, cfg.AllocDir); err != nil {
+			return fail(err)
+		}
+	}
 	d.tasks.set(cfg.ID, h)
 	go h.run(d.ctx)
 
@@ -276,7 +281,10 @@ func (d *Driver) remove(eng *engine.Engine, containerID string) error {
 	}
 	ctx, cancel := context.WithTimeout(d.ctx, killTimeout)
 	defer cancel()
-	return restore.Remove(ctx, eng, c, containerID)
+	if err := restore.Remove(ctx, eng, c, containerID); err != nil {
+		return err
+	}
+	return notesOf(eng).forget(containerID)
 }
 
 // InspectTask is part of drivers.DriverPlugin.

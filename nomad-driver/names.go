@@ -14,6 +14,7 @@ import (
 
 	"github.com/criu-docker/criu-docker/nomad-driver/foreign"
 	"github.com/criu-docker/criu-docker/shared/engine"
+	"github.com/criu-docker/criu-docker/shared/owned"
 )
 
 // nameGroup puts what Nomad and the job know of names into the hosts and resolv.conf files of the container that holds
@@ -38,11 +39,7 @@ func (d *Driver) nameGroup(eng *engine.Engine, cfg *drivers.TaskConfig, tc *task
 	if cfg.DNS == nil {
 		return nil
 	}
-	file, err := resolvconf.GenerateDNSMount(cfg.TaskDir().Dir, cfg.DNS)
-	if err != nil {
-		return fmt.Errorf("dns of the task's group: %w", err)
-	}
-	content, err := os.ReadFile(file.HostPath)
+	content, err := resolvConf(notesOf(eng), sandbox, cfg.DNS)
 	if err != nil {
 		return fmt.Errorf("dns of the task's group: %w", err)
 	}
@@ -51,6 +48,24 @@ func (d *Driver) nameGroup(eng *engine.Engine, cfg *drivers.TaskConfig, tc *task
 		return fmt.Errorf("dns of the task's group: %w", err)
 	}
 	return nil
+}
+
+// resolvConf is what Nomad would mount into the task. It is made in a directory of ours: in the task's, the task could put a link in
+// its place.
+func resolvConf(n notes, sandbox string, dns *drivers.DNSConfig) ([]byte, error) {
+	dir, err := n.file(dnsNotes, sandbox)
+	if err == nil {
+		err = os.MkdirAll(dir, owned.DirMode)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir) // or it goes with the container
+	file, err := resolvconf.GenerateDNSMount(dir, dns)
+	if err != nil {
+		return nil, err
+	}
+	return os.ReadFile(file.HostPath)
 }
 
 // sandboxOf returns the id of the container that holds the network that the task joins; "" if it has its own.

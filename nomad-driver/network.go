@@ -72,7 +72,7 @@ func (d *Driver) CreateNetwork(allocID string, req *drivers.NetworkCreateRequest
 		Config: &container.Config{
 			Image:    img.ID,
 			Hostname: cmp.Or(req.Hostname, allocHostname("nomad", allocID)),
-			Labels:   map[string]string{labelAllocID: allocID},
+			Labels:   map[string]string{labelAllocID: allocID, labelNetwork: "true"},
 		},
 		// Nomad connects the namespace; the engine leaves it alone, and restarts the container if it should die.
 		Host: &container.HostConfig{NetworkMode: "none", RestartPolicy: container.RestartPolicy{Name: container.RestartPolicyUnlessStopped}},
@@ -97,7 +97,18 @@ func (d *Driver) DestroyNetwork(allocID string, _ *drivers.NetworkIsolationSpec)
 	if err != nil {
 		return err
 	}
-	return eng.Remove(ctx, sandboxName(allocID))
+	name := sandboxName(allocID)
+	c, err := eng.Client.ContainerInspect(ctx, name)
+	if engine.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("network of allocation %s: %w", allocID, err)
+	}
+	if err := eng.Remove(ctx, c.ID); err != nil {
+		return err
+	}
+	return notesOf(eng).forget(c.ID)
 }
 
 func sandboxName(allocID string) string { return "nomad-network-" + plainID(allocID) + "-criu" }

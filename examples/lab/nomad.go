@@ -112,7 +112,7 @@ client {
   cgroup_parent     = %[6]q
   cni_path          = "/usr/lib/cni"
   options = {
-    "driver.allowlist"     = "criu-docker"
+    "driver.allowlist"     = "criu-docker,docker"
     "fingerprint.denylist" = "env_aws,env_gce,env_azure,env_digitalocean,consul,vault"
   }
 }

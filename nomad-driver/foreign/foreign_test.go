@@ -57,3 +57,38 @@ func TestReadFile(t *testing.T) {
 	_, err = ReadFile(pipe, 1<<20) // must not wait for a writer
 	require.ErrorIs(t, err, ErrKind)
 }
+
+func TestWriteFile(t *testing.T) {
+	outside, dir := t.TempDir(), t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "local"), 0o777))
+	require.NoError(t, os.Symlink(outside, filepath.Join(dir, "other")))
+	require.NoError(t, os.Symlink(filepath.Join(outside, "file"), filepath.Join(dir, "local", "file")))
+
+	require.NoError(t, WriteFile(dir, "local/file", []byte("content"), 0o644), "the link itself is replaced")
+	content, err := os.ReadFile(filepath.Join(dir, "local", "file"))
+	require.NoError(t, err)
+	require.Equal(t, "content", string(content))
+	require.ErrorIs(t, WriteFile(dir, "other/file", nil, 0o644), unix.ELOOP)
+	require.ErrorIs(t, WriteFile(dir, "../file", nil, 0o644), unix.EXDEV)
+	require.NoFileExists(t, filepath.Join(outside, "file"))
+	left, err := os.ReadDir(filepath.Join(dir, "local"))
+	require.NoError(t, err)
+	require.Len(t, left, 1)
+}
+
+func TestOpenFile(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "file"), []byte("content"), 0o600))
+	require.NoError(t, os.Symlink("file", filepath.Join(dir, "link")))
+	require.NoError(t, os.Symlink("/etc/passwd", filepath.Join(dir, "out")))
+	require.NoError(t, unix.Mkfifo(filepath.Join(dir, "pipe"), 0o600))
+	for _, name := range []string{"file", "link"} {
+		f, err := OpenFile(dir, name)
+		require.NoError(t, err)
+		require.NoError(t, f.Close())
+	}
+	_, err := OpenFile(dir, "out")
+	require.ErrorIs(t, err, unix.EXDEV)
+	_, err = OpenFile(dir, "pipe")
+	require.ErrorIs(t, err, ErrKind)
+}

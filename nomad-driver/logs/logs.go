@@ -15,7 +15,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -33,9 +32,6 @@ type Spec struct {
 	// every container.
 	Position string `json:"position"`
 }
-
-// PositionFile is where the forwarder of a task keeps its position, given the task's directory on the host.
-func PositionFile(taskDir string) string { return filepath.Join(taskDir, ".criu-docker-logs") }
 
 // Forwarder is a running forwarder process. It is held by a pidfd, since its pid may become another process's.
 type Forwarder struct {
