@@ -48,18 +48,32 @@ func TestMountsAreTheClonesOwn(t *testing.T) {
 	t.Run("as those of a container that boots", func(t *testing.T) {
 		shared := mounted(t, 0)
 		require.NoError(t, unix.Mount("", shared, "", unix.MS_SHARED, ""))
-		own := spec(mounted(t, unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC|unix.MS_NOATIME), container.HostConfig{
+		noexec := mounted(t, unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC|unix.MS_NOATIME)
+		own := spec(noexec, container.HostConfig{
 			Binds:       []string{shared + ":/s:slave"},
 			Tmpfs:       map[string]string{"/t": "size=2m,exec,ro", "/full": "nr_inodes=100"},
 			ShmSize:     1 << 20,
 			OomScoreAdj: 300,
 		})
-		cold, hot := l.look(l.run(own, restore.PolicyNever).ContainerID), l.look(l.run(own, restore.PolicyAlways).ContainerID)
+		cold, clone := l.look(l.run(own, restore.PolicyNever).ContainerID), l.run(own, restore.PolicyAlways).ContainerID
+		hot := l.look(clone)
 		for name, shows := range map[string]string{
 			"mount /v": "noexec", "mount /ro": "ro,", "mount /again": "ro,", "mount /s": "master:", "mount /t": "size=2048k", "mount /full": "nr_inodes=100",
 			"mount /dev/shm": "size=1024k", "oom_score_adj": "300",
 		} {
 			require.Contains(t, cold[name], shows, name)
+		}
+		requireEqualLooks(t, cold, hot)
+
+		// The engine's own starts of the clone are no different, whatever has become of its sources.
+		require.NoError(t, unix.Mount("", noexec, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_NODIRATIME, ""))
+		require.NoError(t, l.eng.Client.ContainerRestart(l.ctx, clone, container.StopOptions{Timeout: new(int)}))
+		require.Empty(t, l.report(clone).Cold)
+		hot = l.look(clone)
+		require.Contains(t, hot["mount /v"], " rw,nodiratime")
+		for _, name := range []string{"mount /v", "mount /ro", "mount /again"} {
+			delete(cold, name)
+			delete(hot, name)
 		}
 		requireEqualLooks(t, cold, hot)
 	})
