@@ -30,26 +30,25 @@ func mounted(t *testing.T, flags uintptr) string {
 // The donor's mounts come from an ordinary file system, and those of the clones from others.
 func TestMountsAreTheClonesOwn(t *testing.T) {
 	l := newLab(t)
-	spec := func(source string, host container.HostConfig) engine.Spec {
+	spec := func(source, readOnly string, host container.HostConfig) engine.Spec {
 		spec := l.spec(tiny, "")
 		host.Binds = append(host.Binds, source+":/v")
 		for _, target := range []string{"/ro", "/again"} {
 			host.Mounts = append(host.Mounts, mount.Mount{
-				Type: mount.TypeBind, Source: source + "/sub", Target: target, ReadOnly: true, BindOptions: &mount.BindOptions{ReadOnlyNonRecursive: true},
+				Type: mount.TypeBind, Source: readOnly, Target: target, ReadOnly: true, BindOptions: &mount.BindOptions{ReadOnlyNonRecursive: true},
 			})
 		}
 		spec.Host = &host
 		return spec
 	}
-	plain := t.TempDir()
-	require.NoError(t, os.Mkdir(plain+"/sub", 0o755))
-	l.build(spec(plain, container.HostConfig{Binds: []string{plain + ":/s"}, Tmpfs: map[string]string{"/t": "size=1m", "/full": "size=1m"}}), tinyReady)
+	plain, beside := t.TempDir(), t.TempDir() // CRIU takes mounts of one directory for each other's
+	l.build(spec(plain, beside, container.HostConfig{Binds: []string{plain + ":/s"}, Tmpfs: map[string]string{"/t": "size=1m", "/full": "size=1m"}}), tinyReady)
 
 	t.Run("as those of a container that boots", func(t *testing.T) {
 		shared := mounted(t, 0)
 		require.NoError(t, unix.Mount("", shared, "", unix.MS_SHARED, ""))
 		noexec := mounted(t, unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC|unix.MS_NOATIME)
-		own := spec(noexec, container.HostConfig{
+		own := spec(noexec, noexec+"/sub", container.HostConfig{
 			Binds:       []string{shared + ":/s:slave"},
 			Tmpfs:       map[string]string{"/t": "size=2m,exec,ro", "/full": "nr_inodes=100"},
 			ShmSize:     1 << 20,
@@ -84,12 +83,12 @@ func TestMountsAreTheClonesOwn(t *testing.T) {
 		"another file system below": {func(t *testing.T) engine.Spec {
 			source := mounted(t, 0)
 			require.NoError(t, unix.Mount("none", source+"/sub", "tmpfs", 0, ""))
-			return spec(source, container.HostConfig{Binds: []string{plain + ":/s"}, Tmpfs: map[string]string{"/t": "", "/full": ""}})
+			return spec(source, beside, container.HostConfig{Binds: []string{plain + ":/s"}, Tmpfs: map[string]string{"/t": "", "/full": ""}})
 		}, "/sub, which a clone would lack"},
 		"shared with the host": {func(t *testing.T) engine.Spec {
 			source := mounted(t, 0)
 			require.NoError(t, unix.Mount("", source, "", unix.MS_SHARED, ""))
-			return spec(plain, container.HostConfig{
+			return spec(plain, beside, container.HostConfig{
 				Mounts: []mount.Mount{{Type: mount.TypeBind, Source: source, Target: "/s", BindOptions: &mount.BindOptions{Propagation: mount.PropagationRShared}}},
 				Tmpfs:  map[string]string{"/t": "", "/full": ""},
 			})
