@@ -182,6 +182,13 @@ func (p *pageServer) listen() {
 	p.over <- err
 }
 
+// tellReleased makes the page server answer for the clone, should the supervisor die.
+func (s *supervision) tellReleased() {
+	if s.pages != nil && s.pages.over != nil {
+		_ = s.pages.conn.Send(pages.Message{Kind: pages.KindReleased}, s.task) // a server that is gone is noticed by seeThrough
+	}
+}
+
 // seeThrough stays with a lazily restored clone until all of its memory is there. If that can't be, the clone is killed:
 // half of its memory is none.
 func (s *supervision) seeThrough() {
@@ -189,7 +196,6 @@ func (s *supervision) seeThrough() {
 	if s.pages.over == nil {
 		return
 	}
-	_ = s.pages.conn.Send(pages.Message{Kind: pages.KindReleased}, s.task) // a server that is gone is noticed below
 	exited := make(chan struct{})
 	go func() {
 		if awaitExit(s.task) == nil {

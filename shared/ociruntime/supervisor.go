@@ -360,6 +360,7 @@ func (s *supervision) release() error {
 				return s.fail(s.explainExit())
 			}
 			s.timeline.done("resume")
+			s.tellReleased() // before start is answered: until then, the engine ends a clone whose supervisor has died
 			return s.addSteps(s.timeline.steps)
 		case err := <-s.unlike:
 			return s.fail(err)
