@@ -30,6 +30,7 @@ type snapshotModel struct {
 	Mounts      types.Set    `tfsdk:"mounts"`
 	NetworkMode types.String `tfsdk:"network_mode"`
 	Nomad       types.Bool   `tfsdk:"nomad"`
+	Profile     types.Bool   `tfsdk:"profile"`
 	Security    types.Object `tfsdk:"security"`
 
 	Ready      types.Object `tfsdk:"ready"`

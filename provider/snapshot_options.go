@@ -33,6 +33,7 @@ func (m *snapshotModel) options(ctx context.Context) (build.Options, diag.Diagno
 		Warmup:     m.warmup(&d),
 		Checkpoint: m.criuOptions(&d),
 		Nomad:      m.Nomad.ValueBool(),
+		NoProfile:  !m.Profile.IsNull() && !m.Profile.ValueBool(),
 	}
 	return opts, d.diags
 }

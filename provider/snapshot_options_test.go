@@ -29,6 +29,7 @@ func TestOptionsOfEverything(t *testing.T) {
 		"ports":        list{"3000", "53/udp"},
 		"network_mode": "none",
 		"nomad":        true,
+		"profile":      false,
 		"mounts": list{
 			object{"destination": "/z", "type": "tmpfs"},
 			object{"destination": "/a", "type": "bind", "source": "/srv", "read_only": true},
@@ -85,6 +86,7 @@ func TestOptionsOfEverything(t *testing.T) {
 		},
 		Checkpoint: criu.Options{TCP: criu.TCPEstablished, GhostLimit: 5, ExtUnixSk: true, LinkRemap: true},
 		Nomad:      true,
+		NoProfile:  true,
 	}
 	check(t, c, want)
 }

@@ -37,6 +37,7 @@ func TestReplacement(t *testing.T) {
 		"checkpoint":            {base.applied(), base.applied().with("checkpoint", object{"file_locks": false}), "[checkpoint]"},
 		"probe":                 {base.applied(), base.applied().with("ready", object{"tcp": object{"port": 81}}), "[ready]"},
 		"patience":              {base.applied(), base.applied().with("ready", object{"tcp": object{"port": 80}, "timeout": "9m", "interval": "1s"}), "[]"},
+		"profile":               {base.applied(), base.applied().with("profile", false), "[]"},
 		"timeouts":              {base.applied(), base.applied().with("timeouts", object{"create": "1h"}), "[]"},
 		"default written out":   {base.applied(), base.applied().with("checkpoint", object{"tcp": "close"}).with("nomad", false).with("warm_up", list{object{"path": "/", "method": "GET", "count": 1}}), "[]"},
 		"same tag, other name":  {base.applied(), base.applied().with("image", "web:2"), "[]"},

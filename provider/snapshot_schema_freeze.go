@@ -21,6 +21,12 @@ func freezeAttributes() map[string]schema.Attribute {
 	return map[string]schema.Attribute{
 		"ready":   readyAttribute(),
 		"warm_up": warmUpAttribute(),
+		"profile": schema.BoolAttribute{
+			MarkdownDescription: "Whether a container is started from the snapshot, and asked what `warm_up` asks, before it is published. " +
+				"That shows that it can be, and which memory the app needs first. With `false` it is published unseen: for an app that " +
+				"must not run twice, or that only starts at the donor's address. A change builds nothing anew. Default `true`.",
+			Optional: true,
+		},
 		"checkpoint": schema.SingleNestedAttribute{
 			MarkdownDescription: "How the process is frozen; every restore does the same.",
 			Optional:            true,

@@ -22,6 +22,8 @@ const DefaultDir = "/var/lib/criu-docker/build"
 var (
 	ErrImageMoved = errors.New("the image's name stands for another image now")
 	ErrNotReady   = errors.New("the container did not become ready")
+	// ErrNotRestorable is that what was frozen could not be restored. It was not published.
+	ErrNotRestorable = errors.New("it was not published, since no container could be started from it")
 )
 
 // Options say what to build.
@@ -40,8 +42,9 @@ type Options struct {
 	// Force publishes a new snapshot even though the store has one for this image and configuration; it replaces that
 	// one in place.
 	Force bool
-	// NoProfile leaves the profile out: a restore of the snapshot, before it is published, that records which memory the app
-	// needs first. A clone then answers what the donor answered; what else it does, to a queue say, it does once more.
+	// NoProfile leaves the profile out: a restore of the snapshot, before it is published, that shows that it can be restored and
+	// records which memory the app needs first. A clone then answers what the donor answered; what else it does, to a queue say, it
+	// does once more.
 	NoProfile bool
 	// Dir is the directory for unfinished work, on a disk that holds the app's memory; "" means DefaultDir.
 	Dir string

@@ -120,6 +120,9 @@ func (d *donor) freeze(ctx context.Context, cfg snapshot.Config) (snapshot.Sourc
 	for _, w := range slices.Concat(unboundSockets(socketFiles, frozen.Sockets), spinningFIFOs(frozen.Files, cfg.Host.CRIU)) {
 		d.progress.warn("%s", w)
 	}
+	if cfg.LargestMapping, err = criu.LargestMapping(d.work.checkpoint()); err != nil {
+		return snapshot.Source{}, err
+	}
 	cfg.Processes, cfg.Files, cfg.Sockets, cfg.Mounts = frozen.Processes, frozen.Files, frozen.Sockets, frozen.Mounts
 	src.Config = cfg
 	return src, nil

@@ -14,15 +14,63 @@ import (
 
 	"github.com/criu-docker/criu-docker/shared/engine"
 	"github.com/criu-docker/criu-docker/shared/ociruntime"
+	"github.com/criu-docker/criu-docker/shared/pages"
 	"github.com/criu-docker/criu-docker/shared/snapshot"
 )
 
 // profileTimeout bounds the restore and the requests of a profile.
 const profileTimeout = time.Minute
 
+// prove restores what was frozen as starts will, and notes in src which memory is needed first, or that it can be restored eagerly
+// only. What can't be restored at all is ErrNotRestorable.
+func (d *donor) prove(ctx context.Context, spec engine.Spec, src *snapshot.Source) error {
+	end := d.progress.begin("profile")
+	p, err := prove(ctx, pages.Works(src.Config.LargestMapping), func(lazy bool) ([]snapshot.Range, error) {
+		return d.profile(ctx, spec, *src, lazy)
+	})
+	if err != nil {
+		return err
+	}
+	src.First, src.Config.NoLazy = p.first, p.noLazy
+	if p.noLazy != "" {
+		d.progress.warn("starts have to wait until all of its memory is there, since it could not be restored lazily: %s", p.noLazy)
+	}
+	end(p.message)
+	return nil
+}
+
+// proof is how a snapshot was restored.
+type proof struct {
+	first   []snapshot.Range
+	noLazy  string // why no host can restore it lazily; "" if some can
+	message string
+}
+
+// prove restores a snapshot lazily, unless this host is unable to, and otherwise eagerly.
+func prove(ctx context.Context, unable error, restore func(lazy bool) ([]snapshot.Range, error)) (p proof, err error) {
+	reason := unable
+	if unable == nil {
+		if p.first, reason = restore(true); reason == nil {
+			p.message = fmt.Sprintf("%d KiB are needed first", total(p.first)>>10)
+			return p, nil
+		}
+		if ctx.Err() != nil {
+			return p, reason
+		}
+		p.noLazy = reason.Error()
+	}
+	if _, err := restore(false); err != nil && ctx.Err() != nil {
+		return p, err
+	} else if err != nil {
+		return p, fmt.Errorf("%w: %w; --no-profile (in Terraform: profile = false) publishes it all the same", ErrNotRestorable, err)
+	}
+	p.message = fmt.Sprintf("restored eagerly only: %v", reason)
+	return p, nil
+}
+
 // profile restores what was frozen once, lets it answer what the donor has answered, and returns the memory that it needed
-// for that, in the order in which it did. It also shows that what will be published can be restored.
-func (d *donor) profile(ctx context.Context, spec engine.Spec, src snapshot.Source) (_ []snapshot.Range, err error) {
+// for that, in the order in which it did, if it is restored lazily.
+func (d *donor) profile(ctx context.Context, spec engine.Spec, src snapshot.Source, lazy bool) (_ []snapshot.Range, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, profileTimeout, fmt.Errorf("it was not done within %s", profileTimeout))
 	defer cancel()
 	id, err := d.eng.Create(ctx, spec, engine.RuntimeName)
@@ -34,13 +82,16 @@ func (d *donor) profile(ctx context.Context, spec engine.Spec, src snapshot.Sour
 		defer cancel()
 		err = errors.Join(err, removeDonor(ctx, d.eng, id))
 	}()
-	record := d.work.record()
+	record := ""
+	if lazy {
+		record = d.work.record()
+	}
 	err = runDir.WriteRequest(id, ociruntime.Request{
 		Kind:          ociruntime.KindClone,
 		Engine:        d.eng.Client.DaemonHost(),
 		CheckpointDir: src.CheckpointDir,
 		RootfsDelta:   src.RootfsTar,
-		Lazy:          true,
+		Lazy:          lazy,
 		Record:        record,
 		NetworkFirst:  src.Config.NetworkFirst(), // as starts do
 		Bound:         src.Config.BoundSockets(),
@@ -60,7 +111,7 @@ func (d *donor) profile(ctx context.Context, spec engine.Spec, src snapshot.Sour
 		}
 		return nil, err
 	}
-	if err := d.exercise(ctx, id); err != nil {
+	if err := d.exercise(ctx, id); err != nil || !lazy {
 		return nil, err
 	}
 	f, err := os.Open(record)

@@ -117,13 +117,8 @@ func makeSnapshot(ctx context.Context, eng *engine.Engine, opts Options, t resol
 		return nil, work.explain(err)
 	}
 	if !opts.NoProfile && opts.Checkpoint.TCP != criu.TCPEstablished { // whose connections are the donor's
-		end := p.begin("profile")
-		if src.First, err = d.profile(ctx, spec, src); err == nil {
-			end(fmt.Sprintf("%d KiB are needed first", total(src.First)>>10))
-		} else if ctx.Err() != nil {
+		if err := d.prove(ctx, spec, &src); err != nil {
 			return nil, err
-		} else {
-			end(fmt.Sprintf("failed, so that nothing is known of what is needed first: %v", err))
 		}
 	}
 	if src.First, err = eagerFirst(src); err != nil {

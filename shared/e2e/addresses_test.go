@@ -57,9 +57,10 @@ func TestSocketsWithTheDonorsAddress(t *testing.T) {
 				return l.ruby(`require "socket"; $stdout.sync = true
 s = UDPSocket.new(Socket::AF_INET6); s.connect(ARGV[0], 8125); puts "up"; sleep`, test.peer)
 			}
-			_, err := build.Snapshot(l.ctx, l.eng, build.Options{
+			options := build.Options{
 				Spec: on(spec(), donors), Ready: up, Checkpoint: criu.DefaultOptions(), Store: l.store, NoProfile: true,
-			})
+			}
+			_, err := build.Snapshot(l.ctx, l.eng, options)
 			require.NoError(t, err)
 
 			r := l.run(on(spec(), donors), restore.PolicyAlways)

@@ -37,13 +37,28 @@ func (s *start) lazy(manifest digest.Digest, cfg snapshot.Config) (bool, error) 
 	case MemoryEager:
 		return false, nil
 	case MemoryLazy:
-		if err := pages.Supported(); err != nil {
+		if err := lazyWorks(cfg); err != nil {
 			return false, fmt.Errorf("memory = %q: %w: use %q or %q", s.opts.Memory, err, MemoryEager, MemoryAuto)
 		}
 		return true, nil
 	default:
-		return cfg.Sizes.Memory >= lazyPays && pages.Supported() == nil, nil
+		if cfg.Sizes.Memory < lazyPays {
+			return false, nil
+		}
+		if err := lazyWorks(cfg); err != nil {
+			s.begin("memory")("eager: " + err.Error())
+			return false, nil
+		}
+		return true, nil
 	}
+}
+
+// lazyWorks returns why a snapshot can't be restored lazily on this host.
+func lazyWorks(cfg snapshot.Config) error {
+	if cfg.NoLazy != "" {
+		return fmt.Errorf("the build found that it can't be restored lazily: %s", cfg.NoLazy)
+	}
+	return pages.Works(cfg.LargestMapping)
 }
 
 // found is the snapshot that a container is restored from.

@@ -25,8 +25,12 @@ type Config struct {
 	Files      []criu.OpenFile `json:"files,omitempty"`
 	Sockets    []criu.Socket   `json:"sockets,omitempty"`
 	Mounts     []criu.Mount    `json:"mounts,omitempty"` // all of them; Run.Mounts are those that were asked for
-	Sizes      Sizes           `json:"sizes"`
-	Timings    []Timing        `json:"timings"`
+	// NoLazy is why the memory can't be restored lazily, as the build has found; "" if it can, or if the build did not look.
+	NoLazy string `json:"no_lazy,omitempty"`
+	// LargestMapping is how many bytes the largest private mapping of a process has, of which there need not be any memory.
+	LargestMapping int64    `json:"largest_mapping,omitempty"`
+	Sizes          Sizes    `json:"sizes"`
+	Timings        []Timing `json:"timings"`
 }
 
 // Image names the container image that the donor was booted from.

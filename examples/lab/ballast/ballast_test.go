@@ -65,7 +65,7 @@ func TestPages(t *testing.T) {
 }
 
 func TestArguments(t *testing.T) {
-	for _, args := range [][]string{nil, {"1", "2"}, {"0"}, {"64m"}} {
+	for _, args := range [][]string{nil, {"1", "2", "3"}, {"0"}, {"64m"}} {
 		assert.ErrorContains(t, run(args), "MiB")
 	}
 	assert.Equal(t, os.Getpagesize(), pageSize)

@@ -1,5 +1,6 @@
 // Command ballast is an app that holds much memory and needs little of it: it fills as many MiB as its argument says,
-// and then answers HTTP on port 80. An answer takes a tenth of the memory, /all takes all of it, and both are 500 when
+// and then answers HTTP on port 80. With a second argument it reserves so many GiB of address space first, as databases, browsers and
+// runtimes do. An answer takes a tenth of the memory, /all takes all of it, and both are 500 when
 // what is there is not what was filled in: after a restore, memory can be wrong without anything crashing.
 package main
 
@@ -22,12 +23,21 @@ func main() {
 }
 
 func run(args []string) error {
-	if len(args) != 1 {
-		return fmt.Errorf("arguments %q: want one, how many MiB to fill", args)
+	if len(args) != 1 && len(args) != 2 {
+		return fmt.Errorf("arguments %q: want how many MiB to fill, and how many GiB to reserve", args)
 	}
 	mib, err := strconv.Atoi(args[0])
 	if err != nil || mib < 1 {
 		return fmt.Errorf("argument %q: want how many MiB to fill", args[0])
+	}
+	if len(args) == 2 {
+		gib, err := strconv.Atoi(args[1])
+		if err != nil || gib < 1 {
+			return fmt.Errorf("argument %q: want how many GiB to reserve", args[1])
+		}
+		if err := reserve(gib << 30); err != nil {
+			return err
+		}
 	}
 	start := time.Now()
 	m, err := fill(mib << 20)

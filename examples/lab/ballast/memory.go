@@ -25,6 +25,14 @@ type memory struct {
 	needed, all uint32 // checksums of what was filled in
 }
 
+// reserve takes address space that nobody can use yet.
+func reserve(size int) error {
+	if _, err := syscall.Mmap(-1, 0, size, syscall.PROT_NONE, syscall.MAP_PRIVATE|syscall.MAP_ANON); err != nil {
+		return fmt.Errorf("reserve %d bytes: %w", size, err)
+	}
+	return nil
+}
+
 // fill touches every page.
 func fill(size int) (*memory, error) {
 	b, err := syscall.Mmap(-1, 0, size, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE|syscall.MAP_ANON)

@@ -71,7 +71,7 @@ Standard output gets the ref alone. With --json it gets {"event": "begin" or "en
 	set.StringVar(&f.ghostLimit, "ghost-limit", "64MiB", "largest deleted but open file that is carried along")
 	set.BoolVar(&f.nomad, "nomad", false, "add the mounts and variables that Nomad gives every task")
 	set.BoolVar(&f.force, "force", false, "build even if the store has this snapshot, and replace it")
-	set.BoolVar(&f.noProfile, "no-profile", false, "do not restore the snapshot once to record which memory the app needs first")
+	set.BoolVar(&f.noProfile, "no-profile", false, "publish the snapshot without having restored it once, which shows that it can be, and which memory the app needs first")
 	set.BoolVar(&f.pull, "pull", false, "pull the image even if the engine has one of that name")
 	set.StringVar(&f.dir, "build-dir", build.DefaultDir, "directory for unfinished work, with room for the app's memory; empty or new at first")
 	f.container.add(set)
