@@ -93,7 +93,7 @@ func configMembers(t reflect.Type, prefix string) []string {
 			kind = "list of processes"
 		case f.Kind() == reflect.Slice && f.Elem().Kind() == reflect.Struct:
 			list = append(list, configMembers(f.Elem(), member+"[].")...)
-		case f.Kind() == reflect.Slice:
+		case f.Kind() == reflect.Slice, f == reflect.TypeFor[*[]string]():
 			kind = "list of strings"
 		case f.Kind() == reflect.Map:
 			kind = "map of strings"
