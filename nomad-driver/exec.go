@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"strings"
 	"time"
 
 	"github.com/armon/circbuf"
@@ -127,7 +129,28 @@ func (h *taskHandle) killExec(execID string) {
 	if err != nil || !state.Running || state.Pid == 0 {
 		return
 	}
-	if err := unix.Kill(state.Pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+	if err := killMember(state.Pid, h.state.ContainerID); err != nil {
 		h.logger.Warn("the process of an exec was not ended", "pid", state.Pid, "error", err)
 	}
+}
+
+// killMember kills a process if it is one of a container: what the engine has said of a pid may be true no more.
+func killMember(pid int, containerID string) error {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	// The pid is that of the descriptor's process, or of none, for as long as this says something.
+	groups, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	if err != nil || !strings.Contains(string(groups), containerID) {
+		return nil //nolint:nilerr // it has ended
+	}
+	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		return err
+	}
+	return nil
 }

@@ -2,8 +2,12 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -80,4 +84,27 @@ func TestTaskThatReplacesItsDirectories(t *testing.T) {
 	require.NoError(t, unix.Mkfifo(filepath.Join(cfg.TaskDir().LocalDir, "pipe"), 0o600))
 	_, err = loadImage(t.Context(), b.engine, cfg, &taskConfig{Load: "pipe"})
 	require.ErrorIs(t, err, foreign.ErrKind)
+}
+
+// The engine may be late with the end of an exec, whose pid is another process's by then.
+func TestOnlyMembersOfTheContainerAreKilled(t *testing.T) {
+	ended := func(name string, end func(pid int, group string)) syscall.Signal {
+		other := exec.Command("sleep", "3600")
+		require.NoError(t, other.Start())
+		groups, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", other.Process.Pid))
+		require.NoError(t, err)
+		end(other.Process.Pid, strings.SplitN(strings.TrimSpace(string(groups)), ":", 3)[2])
+		require.NoError(t, other.Process.Signal(syscall.SIGTERM), name)
+		require.Error(t, other.Wait())
+		return other.ProcessState.Sys().(syscall.WaitStatus).Signal()
+	}
+	require.Equal(t, syscall.SIGTERM, ended("another's", func(pid int, _ string) {
+		require.NoError(t, killMember(pid, strings.Repeat("0", 64)))
+	}))
+	require.Equal(t, syscall.SIGKILL, ended("a member", func(pid int, group string) {
+		require.NoError(t, killMember(pid, group))
+	}))
+	gone := exec.Command("true")
+	require.NoError(t, gone.Run())
+	require.NoError(t, killMember(gone.Process.Pid, "/"))
 }

@@ -3,11 +3,13 @@ package main
 import (
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/criu-docker/criu-docker/shared/owned"
 )
@@ -46,16 +48,43 @@ func TestIdentifyNamesThisProcessOnly(t *testing.T) {
 	if err := writeJSON(file, id); err != nil {
 		t.Fatal(err)
 	}
-	if got := livingPID(file); got != os.Getpid() {
+	if got := living(file).PID; got != os.Getpid() {
 		t.Errorf("living pid is %d, want %d", got, os.Getpid())
 	}
 	id.Start = "1" // the pid was used by a process before this one
 	if err := writeJSON(file, id); err != nil {
 		t.Fatal(err)
 	}
-	if got := livingPID(file); got != 0 {
+	if got := living(file).PID; got != 0 {
 		t.Errorf("a reused pid counts as living: %d", got)
 	}
+}
+
+// TestProcessOfAReusedPidIsNotEnded: what has the pid now is somebody else's.
+func TestProcessOfAReusedPidIsNotEnded(t *testing.T) {
+	other := exec.Command("sleep", "3600")
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _, _ = other.Process.Kill(), other.Wait() }()
+	id, err := identify(other.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	former := id
+	former.Start = "1"
+	if err := endProcess(t.Context(), former, time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	if now, err := identify(id.PID); err != nil || now != id {
+		t.Fatalf("it is %v, %v; want %v", now, err, id)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- other.Wait() }()
+	if err := endProcess(t.Context(), id, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	<-ended
 }
 
 func TestExecFindsTheHostsToolsWhereverTheyAre(t *testing.T) {

@@ -72,7 +72,7 @@ func switchCommand() *cobra.Command {
 func (l *Lab) switchFile() string { return filepath.Join(l.Dir, "switch.json") }
 
 // switchPID returns the pid of the switch, or 0 if it doesn't run.
-func (l *Lab) switchPID() int { return livingPID(l.switchFile()) }
+func (l *Lab) switchPID() int { return living(l.switchFile()).PID }
 
 // ensureSwitch starts the switch, with its bridge, if it doesn't run.
 func (l *Lab) ensureSwitch() (int, error) {
@@ -110,8 +110,8 @@ func (l *Lab) ensureSwitch() (int, error) {
 }
 
 func (l *Lab) stopSwitch(ctx context.Context) error {
-	if pid := l.switchPID(); pid != 0 {
-		if err := endProcess(ctx, pid, 2*time.Second); err != nil {
+	if s := living(l.switchFile()); s.PID != 0 {
+		if err := endProcess(ctx, s, 2*time.Second); err != nil {
 			return fmt.Errorf("stop the lab's switch: %w", err)
 		}
 	}
@@ -185,18 +185,18 @@ func netlinkAt(pid int) (*netlink.Handle, func(), error) {
 	return handle, handle.Close, nil
 }
 
-// livingPID reads an identity from a file and returns its pid if that very process still runs.
-func livingPID(path string) int {
+// living reads an identity from a file and returns it if that very process still runs; otherwise its pid is 0.
+func living(path string) identity {
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return 0
+		return identity{}
 	}
 	var id identity
 	if json.Unmarshal(b, &id) != nil {
-		return 0
+		return identity{}
 	}
 	if now, err := identify(id.PID); err != nil || now != id {
-		return 0
+		return identity{}
 	}
-	return id.PID
+	return id
 }

@@ -73,8 +73,10 @@ func identify(pid int) (identity, error) {
 
 // initPID returns the host's pid of the node's init, or 0 if it doesn't run.
 func (n *Node) initPID() int {
-	return livingPID(filepath.Join(n.Dir, "init.json"))
+	return living(n.initFile()).PID
 }
+
+func (n *Node) initFile() string { return filepath.Join(n.Dir, "init.json") }
 
 // start boots the node, without services, and returns when its init answers.
 func (n *Node) start(ctx context.Context, spec nodeSpec) error {
@@ -106,7 +108,7 @@ func (n *Node) start(ctx context.Context, spec nodeSpec) error {
 	if err != nil {
 		return fmt.Errorf("start node %s: %w", n.Name, err)
 	}
-	if err := writeJSON(filepath.Join(n.Dir, "init.json"), id); err != nil {
+	if err := writeJSON(n.initFile(), id); err != nil {
 		return err
 	}
 	return n.waitFor(ctx, died)
@@ -202,9 +204,9 @@ func unready(services []serviceState) *serviceState {
 
 // stop ends the node: its services first, so that they leave their data in order, then everything in it.
 func (n *Node) stop(ctx context.Context) error {
-	if pid := n.initPID(); pid != 0 {
-		slog.Debug("stopping", "node", n.Name, "pid", pid)
-		if err := endProcess(ctx, pid, 20*time.Second); err != nil {
+	if init := living(n.initFile()); init.PID != 0 {
+		slog.Debug("stopping", "node", n.Name, "pid", init.PID)
+		if err := endProcess(ctx, init, 20*time.Second); err != nil {
 			return fmt.Errorf("stop node %s: %w", n.Name, err)
 		}
 	}
@@ -227,7 +229,8 @@ func (n *Node) clean() error {
 func (n *Node) cgroup() string { return filepath.Join(n.lab.cgroup(), n.Name) }
 
 // endProcess asks a process to end and kills it when it has not done so in time.
-func endProcess(ctx context.Context, pid int, patience time.Duration) error {
+func endProcess(ctx context.Context, process identity, patience time.Duration) error {
+	pid := process.PID
 	fd, err := unix.PidfdOpen(pid, 0)
 	if errors.Is(err, unix.ESRCH) {
 		return nil
@@ -236,6 +239,9 @@ func endProcess(ctx context.Context, pid int, patience time.Duration) error {
 		return fmt.Errorf("process %d: %w", pid, err)
 	}
 	defer unix.Close(fd)
+	if now, err := identify(pid); err != nil || now != process {
+		return nil //nolint:nilerr // it has ended, and its pid may be another process's
+	}
 	for _, step := range []struct {
 		signal  unix.Signal
 		timeout time.Duration

@@ -57,8 +57,21 @@ func (c container) killCgroup() error {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("cgroup of container %.12s: %w", c.id, err)
 	}
+	held := map[int]int{} // pidfds by pid
 	for _, pid := range pids {
-		_ = unix.Kill(pid, unix.SIGKILL) // ESRCH: gone, as it should be
+		if fd, err := unix.PidfdOpen(pid, 0); err == nil {
+			held[pid] = fd
+			defer unix.Close(fd)
+		}
+	}
+	// Only what is there still is surely what the descriptors are of.
+	if pids, err = m.GetAllPids(); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("cgroup of container %.12s: %w", c.id, err)
+	}
+	for _, pid := range pids {
+		if fd, ok := held[pid]; ok {
+			_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) // ESRCH: gone, as it should be
+		}
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -107,6 +108,7 @@ type supervision struct {
 	runc        *exec.Cmd
 	runcExited  chan struct{} // closed when runc has ended, with runcErr
 	runcErr     error
+	reaping     sync.Mutex // runc is being waited for, or killed
 	criuProcess pidfd
 	criuDied    atomic.Bool // before runc, which is not as it should be
 
@@ -242,6 +244,9 @@ func (s *supervision) startRestore(inv invocation) error {
 	s.timeline.done("supervisor")
 	s.runc = cmd
 	go func() {
+		_ = waitExited(cmd.Process.Pid)
+		s.reaping.Lock() // until then its process group is nobody else's
+		defer s.reaping.Unlock()
 		s.runcErr = cmd.Wait()
 		close(s.runcExited)
 	}()
@@ -393,13 +398,24 @@ func (s *supervision) fail(err error) error {
 		select {
 		case <-s.runcExited:
 		case <-time.After(abortGrace):
-			_ = unix.Kill(-s.runc.Process.Pid, unix.SIGKILL)
+			s.killRunc()
 			<-s.runcExited
 		}
 	}
 	s.criuProcess.kill() // without runc it waits for ever for tasks that it traces, and they for it
 	s.pages.stop()
 	return err
+}
+
+// killRunc kills runc and its children, unless it has been waited for: then its pid may be another process's.
+func (s *supervision) killRunc() {
+	s.reaping.Lock()
+	defer s.reaping.Unlock()
+	select {
+	case <-s.runcExited:
+	default:
+		_ = unix.Kill(-s.runc.Process.Pid, unix.SIGKILL)
+	}
 }
 
 func (s *supervision) close() {
