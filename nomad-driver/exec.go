@@ -147,7 +147,7 @@ func killMember(pid int, containerID string) error {
 	// The pid is that of the descriptor's process, or of none, for as long as this says something.
 	groups, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
 	if err != nil || !strings.Contains(string(groups), containerID) {
-		return nil //nolint:nilerr // it has ended
+		return nil // it has ended
 	}
 	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
 		return err

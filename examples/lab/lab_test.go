@@ -84,7 +84,9 @@ func TestProcessOfAReusedPidIsNotEnded(t *testing.T) {
 	if err := endProcess(t.Context(), id, time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	<-ended
+	if err := <-ended; err == nil {
+		t.Error("it was not ended by a signal")
+	}
 }
 
 func TestExecFindsTheHostsToolsWhereverTheyAre(t *testing.T) {

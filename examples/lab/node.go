@@ -240,7 +240,7 @@ func endProcess(ctx context.Context, process identity, patience time.Duration) e
 	}
 	defer unix.Close(fd)
 	if now, err := identify(pid); err != nil || now != process {
-		return nil //nolint:nilerr // it has ended, and its pid may be another process's
+		return nil // it has ended, and its pid may be another process's
 	}
 	for _, step := range []struct {
 		signal  unix.Signal

@@ -45,11 +45,11 @@ func (s *start) lazy(manifest digest.Digest, cfg snapshot.Config) (bool, error) 
 		if cfg.Sizes.Memory < lazyPays {
 			return false, nil
 		}
-		if err := lazyWorks(cfg); err != nil {
-			s.begin("memory")("eager: " + err.Error())
-			return false, nil
+		why := lazyWorks(cfg)
+		if why != nil {
+			s.begin("memory")("eager: " + why.Error())
 		}
-		return true, nil
+		return why == nil, nil
 	}
 }
 
