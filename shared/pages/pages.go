@@ -16,6 +16,7 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -93,6 +94,9 @@ func Serve(ctx context.Context, conn *Conn, opts Options) error {
 	})
 	g.Go(func() error {
 		<-ctx.Done()
+		if cause := context.Cause(ctx); !errors.Is(cause, errDone) && !errors.Is(cause, errAbandoned) {
+			s.failing.Store(true)
+		}
 		s.interrupt()
 		return nil
 	})
@@ -103,10 +107,8 @@ func Serve(ctx context.Context, conn *Conn, opts Options) error {
 	if s.orphaned.Load() {
 		return errors.Join(err, s.kill())
 	}
-	if serr := conn.Send(Message{Kind: KindFailed, Error: err.Error()}, -1); serr != nil {
-		err = errors.Join(err, serr)
-	}
-	return err
+	serr := conn.Send(Message{Kind: KindFailed, Error: err.Error()}, -1)
+	return errors.Join(err, serr, s.seeKilled(serr == nil))
 }
 
 // errDone ends the server's goroutines when nothing is missing any more.
@@ -128,9 +130,26 @@ type server struct {
 
 	clone    int         // pidfd of the clone's first task, once it runs; -1 before
 	orphaned atomic.Bool // the supervisor is dead, and nobody else holds the userfaultfds
+	failing  atomic.Bool // the clone can't go on; the userfaultfds stay open until it is dead
 
 	mu     sync.Mutex
 	spaces []*space
+}
+
+// killPatience is how long a supervisor that was told may take to kill the clone.
+const killPatience = 5 * time.Second
+
+// seeKilled returns when the clone is dead. A supervisor that was told kills it, with a reason for the user, unless it has been killed
+// meanwhile itself: nobody but this server is left then.
+func (s *server) seeKilled(told bool) error {
+	if s.clone < 0 {
+		return nil
+	}
+	if told {
+		hangUp := unix.PollFd{Fd: int32(s.conn.fd)} // POLLHUP comes unasked
+		_, _ = unix.Poll([]unix.PollFd{{Fd: int32(s.clone), Events: unix.POLLIN}, hangUp}, int(killPatience/time.Millisecond))
+	}
+	return s.kill()
 }
 
 // kill ends the clone in the place of the supervisor, and returns when it has ended: only then may the userfaultfds be closed,

@@ -363,6 +363,25 @@ func TestSupervisor(t *testing.T) {
 		a.has(0, a.regions[0].Start, a.content[0])
 		a.has(threads, a.regions[0].Start, a.content[0])
 	})
+	t.Run("dies before it kills a clone that is lost", func(t *testing.T) {
+		a := newApp(t, region{Length: mib})
+		src := late()
+		s := a.serve(Options{Source: src})
+		s.restored()
+		<-src.ensured
+		clone, err := unix.PidfdOpen(a.cmd.Process.Pid, 0)
+		require.NoError(t, err)
+		require.NoError(t, a.conn.Send(Message{Kind: KindReleased}, clone))
+		waiting := a.order(0, opPeek, a.regions[0].page(100))
+		<-src.ensured  // so the message has been read, in its turn
+		a.closeUffds() // as the kernel does
+		src.deliver <- errors.New("gone from the store")
+		require.Equal(t, KindFailed, (<-s.messages).Kind)
+		a.conn.Close()
+		require.Equal(t, answer{errno: unix.EPIPE}, <-waiting, "it dies before it reads what is not there")
+		_, err = s.last()
+		require.ErrorContains(t, err, "gone from the store")
+	})
 	t.Run("says that the clone has ended", func(t *testing.T) {
 		a := newApp(t, region{Length: mib})
 		s := a.serve(Options{Record: NewRecorder(&bytes.Buffer{})})

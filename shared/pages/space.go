@@ -43,10 +43,10 @@ const serveNice = -10
 const lookAfter = 1000 // ms
 
 // serve answers faults and follows what the app does to its memory, until the process has ended or the server does.
-func (s *space) serve(ctx context.Context) error {
+func (s *space) serve(ctx context.Context) (err error) {
 	runtime.LockOSThread() // a thread that waits in poll(2) is awake sooner than a goroutine
 	_ = unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), serveNice)
-	defer s.close()
+	defer func() { s.close(err) }()
 	for {
 		fds := []unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLIN}, {Fd: int32(s.server.wakeup), Events: unix.POLLIN}}
 		n, err := unix.Poll(fds, lookAfter)
@@ -73,12 +73,13 @@ func (s *space) lock() {
 	s.turn.Unlock()
 }
 
-// close gives the descriptor back. What others still want to do to this memory, they needn't.
-func (s *space) close() {
+// close gives the descriptor back, unless the clone is to be killed first: see server.kill. What others still want to do to this
+// memory, they needn't.
+func (s *space) close(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.end()
-	if !s.server.orphaned.Load() { // see server.kill
+	if err == nil && !s.server.failing.Load() && !s.server.orphaned.Load() {
 		_ = unix.Close(int(s.fd))
 	}
 	s.fd = -1
