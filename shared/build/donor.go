@@ -120,6 +120,7 @@ func (d *donor) freeze(ctx context.Context, cfg snapshot.Config) (snapshot.Sourc
 	for _, w := range slices.Concat(unboundSockets(socketFiles, frozen.Sockets), spinningFIFOs(frozen.Files, cfg.Host.CRIU)) {
 		d.progress.warn("%s", w)
 	}
+	cfg.GuardRegions = report.GuardRegions
 	if cfg.LargestMapping, err = criu.LargestMapping(d.work.checkpoint()); err != nil {
 		return snapshot.Source{}, err
 	}

@@ -25,7 +25,7 @@ const profileTimeout = time.Minute
 // only. What can't be restored at all is ErrNotRestorable.
 func (d *donor) prove(ctx context.Context, spec engine.Spec, src *snapshot.Source) error {
 	end := d.progress.begin("profile")
-	p, err := prove(ctx, pages.Works(src.Config.LargestMapping), func(lazy bool) ([]snapshot.Range, error) {
+	p, err := prove(ctx, pages.Works(src.Config.LargestMapping, src.Config.GuardRegions), func(lazy bool) ([]snapshot.Range, error) {
 		return d.profile(ctx, spec, *src, lazy)
 	})
 	if err != nil {

@@ -27,7 +27,7 @@ func (c container) createDonor(inv invocation, _ Request) error {
 	if err != nil {
 		return err
 	}
-	if err := c.writeReport(Report{UpperDir: upper}); err != nil {
+	if err := c.writeReport(Report{UpperDir: upper, GuardRegions: !refuseGuards(b.spec.Linux.Seccomp)}); err != nil {
 		return err
 	}
 	if err := c.noteCgroup(b, inv); err != nil {

@@ -94,6 +94,8 @@ type Source struct {
 type Report struct {
 	// UpperDir is the directory that holds a donor's container layer (overlayfs upperdir).
 	UpperDir string `json:"upper_dir,omitempty"`
+	// GuardRegions is true if a donor's processes may make guard regions (madvise(2), MADV_GUARD_INSTALL) where the kernel has them.
+	GuardRegions bool `json:"guard_regions,omitempty"`
 	// Steps of the last start, in order.
 	Steps []Step `json:"steps,omitempty"`
 	// Failure is set when the last freeze or restore failed in CRIU.

@@ -159,3 +159,23 @@ func TestDividedMappings(t *testing.T) {
 	a.do(0, opProtect, r.page(500), 100*pageSize, unix.PROT_READ)
 	a.has(0, r.Start, a.content[0])
 }
+
+// What an app has given back is not brought back, and what it writes there afterwards is its own.
+func TestDiscardedMemory(t *testing.T) {
+	for _, advice := range []uint64{unix.MADV_DONTNEED, unix.MADV_FREE} {
+		a := newApp(t, region{Length: 4 * mib})
+		r, src := a.regions[0], late()
+		s := a.serve(Options{Source: src}) // nothing is there yet
+		a.do(0, opAdvise, r.page(100), 100*pageSize, advice)
+		a.do(0, opWrite, r.page(150), pageSize, 1000)
+		src.set(nil)
+		s.restored()
+		s.done()
+		want := slices.Clone(a.content[0])
+		clear(want[100*pageSize : 200*pageSize])
+		for i := range uint64(pageSize / 8) {
+			copy(want[150*pageSize+8*i:], appendWord(nil, 1000+i))
+		}
+		a.has(0, r.Start, want)
+	}
+}

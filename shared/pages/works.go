@@ -1,6 +1,7 @@
 package pages
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -10,12 +11,28 @@ import (
 
 const overcommitFile = "/proc/sys/vm/overcommit_memory"
 
-// Works returns why memory can't be restored lazily on this host, given the largest private mapping of the processes, in bytes.
-func Works(largestMapping int64) error {
+// Works returns why memory can't be restored lazily on this host, given the largest private mapping of the processes, in bytes, and
+// whether they may make guard regions.
+func Works(largestMapping int64, guardRegions bool) error {
 	if err := reservableHere(largestMapping); err != nil {
 		return err
 	}
+	if guardRegions && hasGuardRegions() {
+		return errors.New("the container has no seccomp filter, or one with rules of its own for madvise, so that the app may make guard regions " +
+			"(MADV_GUARD_INSTALL), of which a page server gets no word")
+	}
 	return Supported()
+}
+
+// hasGuardRegions reports whether this kernel has them (Linux 6.13).
+func hasGuardRegions() bool {
+	const guardInstall = 102
+	page, err := unix.Mmap(-1, 0, pageSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return true // the careful answer
+	}
+	defer unix.Munmap(page) //nolint:errcheck // of a mapping that is there
+	return unix.Madvise(page, guardInstall) == nil
 }
 
 // reservableHere reports whether this kernel grants a mapping of that many bytes to a lazy restore: unless it is told to grant anything, it

@@ -58,7 +58,7 @@ func lazyWorks(cfg snapshot.Config) error {
 	if cfg.NoLazy != "" {
 		return fmt.Errorf("the build found that it can't be restored lazily: %s", cfg.NoLazy)
 	}
-	return pages.Works(cfg.LargestMapping)
+	return pages.Works(cfg.LargestMapping, cfg.GuardRegions)
 }
 
 // found is the snapshot that a container is restored from.

@@ -27,6 +27,9 @@ type Config struct {
 	Mounts     []criu.Mount    `json:"mounts,omitempty"` // all of them; Run.Mounts are those that were asked for
 	// NoLazy is why the memory can't be restored lazily, as the build has found; "" if it can, or if the build did not look.
 	NoLazy string `json:"no_lazy,omitempty"`
+	// GuardRegions is true if the app may make guard regions (madvise(2), MADV_GUARD_INSTALL), which no page server gets to know of: a
+	// kernel that has them can't restore it lazily.
+	GuardRegions bool `json:"guard_regions,omitempty"`
 	// LargestMapping is how many bytes the largest private mapping of a process has, of which there need not be any memory.
 	LargestMapping int64    `json:"largest_mapping,omitempty"`
 	Sizes          Sizes    `json:"sizes"`

@@ -67,6 +67,7 @@ func (m *memory) handler() http.Handler {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/{$}", answer(func() bool { return m.sum(needed) == m.needed }))
+	mux.HandleFunc("/guard", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, m.guard()) })
 	mux.HandleFunc("/all", answer(func() bool { return m.sum(everything) == m.all }))
 	return mux
 }

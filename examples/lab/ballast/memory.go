@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
@@ -31,6 +32,21 @@ func reserve(size int) error {
 		return fmt.Errorf("reserve %d bytes: %w", size, err)
 	}
 	return nil
+}
+
+// guard makes and removes a guard region over the last page, which discards it, and says what the kernel says and what is there then.
+func (m *memory) guard() string {
+	const install, remove = 102, 103
+	last := m.bytes[len(m.bytes)-pageSize:]
+	for _, advice := range []int{install, remove} {
+		if err := syscall.Madvise(last, advice); err != nil {
+			return err.Error()
+		}
+	}
+	if bytes.Equal(last, make([]byte, pageSize)) {
+		return "discarded"
+	}
+	return "not discarded"
 }
 
 // fill touches every page.
