@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -27,8 +28,9 @@ type pageServer struct {
 	over chan error // gets nil when nothing is missing any more, or why the clone can't go on
 	lazy int        // where CRIU connects
 
-	mu  sync.Mutex
-	fds []int
+	mu      sync.Mutex
+	fds     []int
+	compact int
 }
 
 // startPageServer starts the server, and takes CRIU's connection in its place.
@@ -157,6 +159,17 @@ func (p *pageServer) passOn() {
 func (p *pageServer) keep(fd int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	const few = 64
+	if len(p.fds) >= max(p.compact, few) { // an app may start thousands of processes, most of which end soon
+		p.fds = slices.DeleteFunc(p.fds, func(fd int) bool {
+			ended := pages.Ended(fd)
+			if ended {
+				_ = unix.Close(fd)
+			}
+			return ended
+		})
+		p.compact = 2 * len(p.fds)
+	}
 	p.fds = append(p.fds, fd)
 }
 

@@ -48,16 +48,12 @@ func (s *server) fill(ctx context.Context) error {
 	if err := unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), backgroundNice); err != nil {
 		return err
 	}
-	for done := 0; ; { // processes that the app starts meanwhile come at the end
-		spaces := s.all()
-		if done == len(spaces) {
-			return nil
-		}
-		if err := spaces[done].fillAll(ctx); err != nil {
+	for sp := s.unfilled(); sp != nil; sp = s.unfilled() { // processes that the app starts meanwhile come at the end
+		if err := sp.fillAll(ctx); err != nil {
 			return err
 		}
-		done++
 	}
+	return nil
 }
 
 // readAhead has the kernel read what will be needed, where it is not in memory, while CRIU is still at work.

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -59,7 +60,12 @@ func Serve(ctx context.Context, conn *Conn, opts Options) error {
 		return fmt.Errorf("page server: eventfd: %w", err)
 	}
 	defer unix.Close(s.wakeup)
+	if s.children.come, err = unix.Eventfd(0, unix.EFD_CLOEXEC); err != nil {
+		return fmt.Errorf("page server: eventfd: %w", err)
+	}
+	defer unix.Close(s.children.come)
 	defer s.images.close()
+	defer s.closeKept()
 	if opts.Source == nil {
 		if s.images.sums, err = readSums(opts.Dir); err != nil {
 			return errors.Join(err, conn.Send(Message{Kind: KindFailed, Error: err.Error()}, -1))
@@ -132,8 +138,27 @@ type server struct {
 	orphaned atomic.Bool // the supervisor is dead, and nobody else holds the userfaultfds
 	failing  atomic.Bool // the clone can't go on; the userfaultfds stay open until it is dead
 
-	mu     sync.Mutex
-	spaces []*space
+	children children
+
+	mu      sync.Mutex
+	spaces  []*space
+	compact int    // how many there may be before those are dropped whose process has ended
+	kept    []uffd // that are closed when the clone is dead
+}
+
+// keep takes over a userfaultfd that has to stay open for as long as the clone lives.
+func (s *server) keep(fd uffd) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.kept = append(s.kept, fd)
+}
+
+func (s *server) closeKept() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, fd := range s.kept {
+		closeDescriptor(int(fd))
+	}
 }
 
 // killPatience is how long a supervisor that was told may take to kill the clone.
@@ -215,31 +240,44 @@ func (s *server) addTask(ctx context.Context, task int, fd uffd) error {
 	if err != nil {
 		return err
 	}
-	return s.addSpace(ctx, fd, missing)
+	sp, err := s.addSpace(fd, missing)
+	if err == nil {
+		s.group.Go(func() error { return sp.serve(ctx) })
+	}
+	return err
 }
 
-func (s *server) addSpace(ctx context.Context, fd uffd, missing pending) error {
+func (s *server) addSpace(fd uffd, missing pending) (*space, error) {
 	sp, err := newSpace(s, fd, missing)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	const few = 64
+	if len(s.spaces) >= max(s.compact, few) {
+		s.spaces = slices.DeleteFunc(s.spaces, (*space).ended)
+		s.compact = 2 * len(s.spaces)
+	}
 	s.spaces = append(s.spaces, sp)
-	s.mu.Unlock()
-	s.group.Go(func() error { return sp.serve(ctx) })
-	return nil
+	return sp, nil
 }
 
 // forked takes over the memory of a process that the app has started; its supervisor keeps a copy of the descriptor.
 func (s *server) forked(ctx context.Context, fd uffd, missing pending) error {
 	err := s.tell(Message{Kind: KindTask}, int(fd))
+	var sp *space
 	if err == nil {
-		err = s.addSpace(ctx, fd, missing)
+		sp, err = s.addSpace(fd, missing)
 	}
 	if err != nil {
 		closeDescriptor(int(fd))
+		return err
 	}
-	return err
+	if first := s.children.add(sp); first {
+		s.group.Go(func() error { return s.children.serve(ctx, s.wakeup) })
+	}
+	return nil
 }
 
 // tell sends a message to the supervisor, if there still is one.
@@ -275,18 +313,20 @@ func (s *server) awaitFilled(ctx context.Context) error {
 	return nil
 }
 
-// filled tells whether no address space misses anything. One that comes meanwhile comes of one that misses something, and
-// so after it.
+// filled tells whether no address space misses anything. One that comes meanwhile comes of one that misses something, and is there
+// before that is filled.
 func (s *server) filled() bool {
-	for i := 0; ; i++ {
-		spaces := s.all()
-		if i == len(spaces) {
-			return true
-		}
-		if !spaces[i].filled() {
-			return false
+	return s.unfilled() == nil
+}
+
+// unfilled returns the first address space that misses something; nil if there is none.
+func (s *server) unfilled() *space {
+	for _, sp := range s.all() { // a space's lock is taken before the server's
+		if !sp.filled() {
+			return sp
 		}
 	}
+	return nil
 }
 
 // Recorder keeps the order in which pages are needed.

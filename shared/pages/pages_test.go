@@ -437,3 +437,31 @@ func TestProcessEndsMeanwhile(t *testing.T) {
 func appendWord(b []byte, w uint64) []byte {
 	return append(b, byte(w), byte(w>>8), byte(w>>16), byte(w>>24), byte(w>>32), byte(w>>40), byte(w>>48), byte(w>>56))
 }
+
+// TestManyChildren: an app may start thousands of processes before its memory is there. What is done for each ends with it, and a
+// thread serves all of them.
+func TestManyChildren(t *testing.T) {
+	a := newApp(t, region{Length: 8 * mib})
+	r, src := a.regions[0], late()
+	s := a.serve(Options{Source: src})
+	a.fork(0, threads)
+	src.set(func(Range) bool { return true }) // what the app asks for is there, and the rest comes when it is told
+	threadsOf := func() int {
+		tasks, err := os.ReadDir("/proc/self/task")
+		require.NoError(t, err)
+		return len(tasks)
+	}
+	before, routines := threadsOf(), runtime.NumGoroutine()
+	const child, many = threads + 1, 300
+	for i := range many {
+		pid := a.fork(0, child)
+		a.has(child, r.page(i), a.content[0][i*pageSize:(i+1)*pageSize])
+		require.NoError(t, unix.Kill(pid, unix.SIGKILL))
+		a.do(0, opWait, uint64(pid))
+	}
+	require.Less(t, threadsOf()-before, many/10)
+	require.Less(t, runtime.NumGoroutine()-routines, many/10)
+	a.has(threads, r.Start, a.content[0])
+	s.restored()
+	s.done()
+}

@@ -24,7 +24,6 @@ type space struct {
 	mu      sync.Mutex
 	missing pending
 	faults  []uint64 // addresses that threads of the app wait for
-	buf     []byte   // of a window
 	gone    bool     // the process has ended, or serve has
 }
 
@@ -32,8 +31,11 @@ func newSpace(s *server, fd uffd, missing pending) (*space, error) {
 	if err := unix.SetNonblock(int(fd), true); err != nil {
 		return nil, fmt.Errorf("userfaultfd: %w", err)
 	}
-	return &space{server: s, fd: fd, missing: missing, buf: make([]byte, window)}, nil
+	return &space{server: s, fd: fd, missing: missing}, nil
 }
+
+// windows are buffers for the content of a window.
+var windows = sync.Pool{New: func() any { return new([window]byte) }}
 
 // serveNice is the priority (nice(1)) of threads that answer faults: the app waits, and there is little to do. They are not
 // unlocked, and end with it. Who may not raise it goes on without.
@@ -81,8 +83,19 @@ func (s *space) close(err error) {
 	s.end()
 	if err == nil && !s.server.failing.Load() && !s.server.orphaned.Load() {
 		_ = unix.Close(int(s.fd))
+	} else {
+		s.server.keep(s.fd)
 	}
 	s.fd = -1
+}
+
+// ended reports whether the process has, as far as that can be told at once: the caller may be at work for this one.
+func (s *space) ended() bool {
+	if !s.mu.TryLock() {
+		return false
+	}
+	defer s.mu.Unlock()
+	return s.gone
 }
 
 func (s *space) filled() bool {
@@ -216,7 +229,9 @@ func (s *space) supply(ctx context.Context, addr uint64) error {
 
 // bring supplies a run of at most a window; the caller holds mu.
 func (s *space) bring(r run) error {
-	content := s.buf[:r.end-r.start]
+	buf := windows.Get().(*[window]byte)
+	defer windows.Put(buf)
+	content := buf[:r.end-r.start]
 	if err := s.server.images.read(r, content); err != nil {
 		return err
 	}

@@ -34,6 +34,9 @@ func Supported() error {
 	return unix.Close(int(fd))
 }
 
+// Ended reports whether the process has whose memory a userfaultfd is of.
+func Ended(fd int) bool { return !uffd(fd).alive() }
+
 // uffd is the userfaultfd of a process's memory.
 type uffd int
 
