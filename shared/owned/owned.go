@@ -180,10 +180,6 @@ func (k Kind) check(d Dir) error {
 // claim marks a directory that is vacant.
 func (k Kind) claim(d Dir) error {
 	if _, err := k.vacant(d); err != nil {
-		// Another process may have marked it between the two looks, and filled it.
-		if k.readMarker(d) == nil {
-			return nil
-		}
 		return err
 	}
 	err := renameio.WriteFile(d.Path(k.marker()), []byte(k.content()), FileMode, renameio.WithTempDir(d.path))
@@ -264,6 +260,10 @@ func (k Kind) vacant(d Dir) (empty bool, err error) {
 	}
 	if len(entries) == 0 || k.Known != nil && k.Known(entries) {
 		return len(entries) == 0, nil
+	}
+	// Another process may have marked it since we looked, and filled it.
+	if err := k.readMarker(d); !errors.Is(err, fs.ErrNotExist) {
+		return false, err
 	}
 	return false, fmt.Errorf("%w: it is not empty and has no %s of criu-docker: name an empty or a new one", ErrForeign, k.marker())
 }

@@ -1,6 +1,7 @@
 package owned_test
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -143,7 +144,7 @@ func TestKnownContentIsMarkedOnce(t *testing.T) {
 	require.NoError(t, err, "it has its marker now")
 }
 
-// TestMakeAtOnce: of many who make a directory and fill it at once, none is told that it is somebody else's.
+// TestMakeAtOnce: of many who make a directory and fill it at once, and of those who look at it, none is told that it is somebody else's.
 func TestMakeAtOnce(t *testing.T) {
 	for range 50 {
 		path := filepath.Join(t.TempDir(), "d")
@@ -151,6 +152,12 @@ func TestMakeAtOnce(t *testing.T) {
 		errs := make([]error, 8)
 		for i := range errs {
 			all.Go(func() {
+				if i%2 == 0 { // looks, until it is there
+					for errs[i] = fs.ErrNotExist; errors.Is(errs[i], fs.ErrNotExist); {
+						_, errs[i] = kind.Open(path)
+					}
+					return
+				}
 				d, err := kind.Make(path)
 				if err == nil {
 					_, err = d.Sub("sand")
