@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -143,6 +144,9 @@ func identityOf(pid string) (string, error) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%s/status", pid))
 	if err != nil {
 		return "", err
+	}
+	if !strings.Contains(string(status), "\nUmask:") {
+		return "", errors.New("it is ending, and has no umask any more")
 	}
 	limits, err := os.ReadFile(fmt.Sprintf("/proc/%s/limits", pid))
 	if err != nil {
