@@ -3,16 +3,11 @@ package build
 import (
 	"context"
 	"fmt"
-	"runtime"
 	"time"
 
 	"github.com/criu-docker/criu-docker/shared/internal/turn"
 	"github.com/criu-docker/criu-docker/shared/ociruntime"
 )
-
-// builds is how many donors boot, freeze and are packed at a time. More of them would not be done sooner, and run out of the time
-// that they have to become ready.
-func builds() int { return runtime.NumCPU() }
 
 // worthTelling is the least time that a build can have waited for others.
 const worthTelling = 100 * time.Millisecond
@@ -20,7 +15,7 @@ const worthTelling = 100 * time.Millisecond
 // awaitTurn returns when it is this build's turn.
 func awaitTurn(ctx context.Context, p *progress) (*turn.Turn, error) {
 	end := p.begin("queue")
-	place, err := runDir.AwaitTurn(ctx, ociruntime.BuildQueue, builds())
+	place, err := runDir.AwaitTurn(ctx, ociruntime.BuildQueue, ociruntime.Builds())
 	if err != nil {
 		return nil, fmt.Errorf("waiting for other builds: %w", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/stretchr/testify/require"
 
+	"github.com/criu-docker/criu-docker/shared/criu"
 	"github.com/criu-docker/criu-docker/shared/internal/turn"
 	"github.com/criu-docker/criu-docker/shared/ociruntime"
 	"github.com/criu-docker/criu-docker/shared/restore"
@@ -16,7 +17,7 @@ import (
 func TestRestoresQueue(t *testing.T) {
 	l := newLab(t)
 	l.build(l.spec(tiny, signalled), counted)
-	free, queued := l.occupy()
+	free, queued := l.occupy(ociruntime.RestoreQueue, ociruntime.Restores())
 	hot := make(chan *restore.Result, 1)
 	go func() {
 		r, err := l.tryRun(l.spec(tiny, signalled), restore.PolicyAlways)
@@ -35,7 +36,7 @@ func TestRestoresQueue(t *testing.T) {
 	require.Equal(t, "queue", r.Steps[0].Step)
 	require.Contains(t, r.Steps[0].Message, "for other starts")
 
-	free, queued = l.occupy()
+	free, queued = l.occupy(ociruntime.RestoreQueue, ociruntime.Restores())
 	restarted := make(chan error, 1)
 	go func() { restarted <- l.eng.Client.ContainerRestart(l.ctx, r.ContainerID, container.StopOptions{}) }()
 	queued()
@@ -45,16 +46,32 @@ func TestRestoresQueue(t *testing.T) {
 	l.works(r)
 }
 
-// occupy takes all places among the restores of this machine. queued waits until somebody waits behind that.
-func (l *lab) occupy() (free, queued func()) {
+// Builds wait for their turn, and have made nothing until then.
+func TestBuildsQueue(t *testing.T) {
+	l := newLab(t)
+	free, queued := l.occupy(ociruntime.BuildQueue, ociruntime.Builds())
+	built := make(chan error, 1)
+	go func() {
+		_, err := l.tryBuild(l.spec(tiny, ""), tinyReady, criu.DefaultOptions())
+		built <- err
+	}()
+	queued()
+	require.Empty(t, l.containers(), "not even its donor is made")
+	require.Empty(t, built)
+	free()
+	require.NoError(t, <-built)
+}
+
+// occupy takes all places of a queue of this machine. queued waits until somebody waits behind that.
+func (l *lab) occupy(queue string, places int) (free, queued func()) {
 	l.Helper()
 	var held []*turn.Turn
-	for range ociruntime.Restores() {
-		place, err := runDir.AwaitTurn(l.ctx, ociruntime.RestoreQueue, ociruntime.Restores())
+	for range places {
+		place, err := runDir.AwaitTurn(l.ctx, queue, places)
 		require.NoError(l, err)
 		held = append(held, place)
 	}
-	before, err := os.ReadFile(runDir.QueueFile(ociruntime.RestoreQueue))
+	before, err := os.ReadFile(runDir.QueueFile(queue))
 	require.NoError(l, err)
 	free = func() {
 		for _, place := range held {
@@ -63,7 +80,7 @@ func (l *lab) occupy() (free, queued func()) {
 	}
 	queued = func() {
 		l.eventually(func() bool {
-			now, err := os.ReadFile(runDir.QueueFile(ociruntime.RestoreQueue))
+			now, err := os.ReadFile(runDir.QueueFile(queue))
 			return err == nil && string(now) != string(before)
 		}, "it draws a ticket")
 	}

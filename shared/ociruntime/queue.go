@@ -19,6 +19,10 @@ const (
 // are processors are done sooner; with many more, all of them are done late.
 func Restores() int { return runtime.NumCPU() + 2 }
 
+// Builds is how many builds go on at a time: donors that boot, are frozen and packed. More of them would not be done sooner, and run
+// out of the time that they have to become ready.
+func Builds() int { return runtime.NumCPU() }
+
 // awaitTurn waits for the turn of a clone that its engine starts again, however long that takes: after a reboot, an engine starts
 // all of them at once.
 func awaitTurn() (*turn.Turn, error) {

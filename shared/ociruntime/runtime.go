@@ -23,6 +23,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"syscall"
 )
 
@@ -44,6 +45,7 @@ func Main(args []string) int {
 	case PagesName:
 		return serveWhole(args[1:])
 	}
+	collectNothing()
 	inv, err := parse(args[1:])
 	if err != nil { // not a command line that we know: runc's to judge
 		return handOver(args[1:])
@@ -77,6 +79,14 @@ func Main(args []string) int {
 		return 1
 	}
 	return 0
+}
+
+// collectNothing spares a process that lives for one command, or for one restore, what garbage collection costs. It begins only
+// where there is more than any of them needs.
+func collectNothing() {
+	const ample = 256 << 20
+	debug.SetMemoryLimit(ample)
+	debug.SetGCPercent(-1)
 }
 
 // do runs a command on a container that has a request.
