@@ -38,7 +38,7 @@ type imageConfig struct {
 }
 
 func images() []image {
-	return []image{tinyImage(), pauseImage(), ballastImage(), redmineImage(), fatAppImage()}
+	return []image{tinyImage(), pauseImage(), ballastImage(), redmineImage(), fatAppImage(), runtimesImage()}
 }
 
 func imageNames() []string {
