@@ -8,8 +8,9 @@ func runtimesImage() image {
 	r := recipe{
 		Suite:  "trixie",
 		Mirror: mirror(),
-		Setup: `echo force-unsafe-io > /etc/dpkg/dpkg.cfg.d/fast` + aptInstall("python3 nodejs ruby php-cli openjdk-21-jre-headless erlang-base erlang-crypto erlang-inets luajit openssl nginx-light") + `
+		Setup: `echo force-unsafe-io > /etc/dpkg/dpkg.cfg.d/fast` + aptInstall("python3 nodejs ruby php-cli openjdk-21-jre-headless erlang-base erlang-crypto luajit lua-socket openssl nginx-light tcc patchelf") + `
 useradd --system --uid 1000 --no-create-home app
+rm -rf /tmp/*
 ` + trimImage,
 	}
 	return image{

@@ -1,0 +1,63 @@
+package hooks
+
+import (
+	"fmt"
+	"strings"
+)
+
+const preface = `<!-- Generated in the lab by go test ./examples/hooks -run TestUniqueness -update; do not edit. -->
+
+# Randomness
+
+Two clones of one snapshot are the same process, down to the state of its random number generators. Until something reseeds them,
+both return the same values: the same session ids, the same tokens, the same keys. What comes from the kernel at the time of
+the call is each clone's own.
+
+Tell the app that it is a clone, with a hook that runs before the clone is reachable:
+
+    criu-docker build web:1.4 --ready http://:8080/ --after-restore http://:8080/after-restore
+
+The hook gets 64 random bytes that no other clone has. The services below reseed everything from them, and are meant to be
+copied. The test that writes this page starts two clones of each without the hook, and eight with it. In the first two, what is
+shared is shared; among the eight, no two have a value in common unless the table says so.
+
+## What to know
+
+- **OpenSSL** has a generator of its own in each process, and most runtimes' functions for keys and tokens use it. It reseeds itself when the
+  process id changes, and after an hour by the wall clock. A clone has its donor's process ids. So all clones of a snapshot share
+  its output until the snapshot is an hour old. ` + "`RAND_poll` and `RAND_add`" + ` reseed it from the kernel for all threads at once, whatever bytes they are given.
+- No setting spares the hook: with ` + "`random = SEED-SRC`" + ` in openssl.cnf, OpenSSL 3.5 fails (“seed sources must not have a parent”).
+- **Several processes.** A hook reaches one of them. Where a master forks workers (gunicorn, Puma, nginx, Apache), let the hook make it
+  fork new ones, and wait until the old ones are gone: ` + "`nginx/after-restore.sh`" + ` does that. What the master itself has made, such as
+  keys that its workers inherit, has to be made anew.
+- **What was made before the freeze** stays as it is: instance ids, keys, connection pools' tokens, batches of ids. Make them when they are first
+  needed, or again in the hook.
+- **The kernel's own** are never shared: ` + "`getrandom`, `/dev/urandom`" + `, and the C library's shortcut through the vDSO, whose state
+  comes back empty since it is in memory that the kernel may drop (` + "`MAP_DROPPABLE`" + `).
+- **Seeds of hash tables** (` + "`PYTHONHASHSEED`" + `, Ruby's and V8's) are the same in all clones of a snapshot, and no hook changes them.
+`
+
+// page is docs/randomness.md.
+func page() string {
+	var b strings.Builder
+	b.WriteString(preface)
+	for _, r := range runtimes {
+		fmt.Fprintf(&b, "\n## %s\n\nHook: `%s`, in [%s](../examples/hooks/%s)\n\n| | shared without a hook | with it |\n|---|---|---|\n",
+			r.name, r.hook, r.source, r.source)
+		for _, g := range r.generators {
+			shared, with := "no", g.cure
+			switch {
+			case !g.shared:
+			case g.cure == "":
+				shared, with = "**yes**", "still shared: nothing seeds it"
+			default:
+				shared = "**yes**"
+			}
+			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", g.name, shared, with)
+		}
+		if r.note != "" {
+			fmt.Fprintf(&b, "\n%s\n", r.note)
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,102 @@
+package hooks
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
+)
+
+var update = flag.Bool("update", false, "write docs/randomness.md instead of comparing it")
+
+const pageFile = "../../docs/randomness.md"
+
+// Of clones that were told, no two may have anything random in common. Of those that were not, the page says what they have.
+func TestUniqueness(t *testing.T) {
+	l := newLab(t)
+	for _, r := range runtimes {
+		t.Run(r.name, func(t *testing.T) {
+			defer l.removeContainers(t)
+			l.build(t, r)
+			untold := l.clones(t, r, 2, nil)
+			told := l.clones(t, r, 8, &r.hook)
+			for _, g := range r.generators {
+				if values := valuesOf(t, untold, g.name); g.shared {
+					require.Equal(t, values[0], values[1], "%s is not shared: say so in runtimes_test.go", g.name)
+				} else {
+					requireDistinct(t, g.name, values)
+				}
+				if values := valuesOf(t, told, g.name); g.cure != "" {
+					requireDistinct(t, g.name, values)
+				} else {
+					require.Equal(t, values[0], values[1], "%s is not shared: say so in runtimes_test.go", g.name)
+				}
+			}
+			for _, values := range append(untold, told...) {
+				require.Len(t, values, len(r.generators), "the service answers with what isn't in runtimes_test.go")
+			}
+		})
+	}
+	if t.Failed() {
+		return
+	}
+	if *update {
+		require.NoError(t, os.WriteFile(pageFile, []byte(page()), 0o644))
+	}
+	current, err := os.ReadFile(pageFile)
+	require.NoError(t, err)
+	require.Equal(t, page(), string(current), "run this test with -update")
+}
+
+// clones starts so many of one snapshot at once, tells them with the hook, if any, and returns what each answers first.
+func (l *lab) clones(t *testing.T, r runtime, count int, hook *string) []map[string]any {
+	t.Helper()
+	answers := make([]map[string]any, count)
+	var group errgroup.Group
+	for i := range count {
+		group.Go(func() error {
+			id, ip, err := l.clone(r)
+			if err != nil {
+				return err
+			}
+			if hook != nil {
+				if err := l.tell(id, ip, *hook); err != nil {
+					return fmt.Errorf("after_restore: %w", err)
+				}
+			}
+			values, err := ask(l.ctx, ip)
+			if err != nil {
+				return err
+			}
+			if r.tls {
+				values[serverRandom], values[ticketKey], err = askTLS(l.ctx, ip+":8443")
+			}
+			answers[i] = values
+			return err
+		})
+	}
+	require.NoError(t, group.Wait())
+	return answers
+}
+
+func valuesOf(t *testing.T, answers []map[string]any, name string) []string {
+	t.Helper()
+	var values []string
+	for _, answer := range answers {
+		require.Contains(t, answer, name)
+		values = append(values, fmt.Sprint(answer[name]))
+	}
+	return values
+}
+
+func requireDistinct(t *testing.T, name string, values []string) {
+	t.Helper()
+	seen := map[string]bool{}
+	for _, v := range values {
+		require.False(t, seen[v], "%s: two clones have %s", name, v)
+		seen[v] = true
+	}
+}
