@@ -11,6 +11,7 @@ import (
 
 	"github.com/criu-docker/criu-docker/shared/criu"
 	"github.com/criu-docker/criu-docker/shared/engine"
+	"github.com/criu-docker/criu-docker/shared/hook"
 	"github.com/criu-docker/criu-docker/shared/snapshot"
 	"github.com/criu-docker/criu-docker/shared/store"
 )
@@ -30,9 +31,11 @@ var (
 type Options struct {
 	Spec engine.Spec // the donor, exactly as the clones will be started
 	// ImageID, if set, is the id that Spec.Config.Image must stand for; ErrImageMoved otherwise.
-	ImageID    digest.Digest
-	Ready      Probe
-	Warmup     []WarmupRequest
+	ImageID digest.Digest
+	Ready   Probe
+	Warmup  []WarmupRequest
+	// Hooks tell the donor that it is to be frozen, and clones that they are clones.
+	Hooks      hook.Hooks
 	Checkpoint criu.Options
 	Store      store.Store
 	// Nomad adds the mounts and variables that Nomad gives every task (/alloc, /local, /secrets).
@@ -88,7 +91,7 @@ type WarmupRequest struct {
 
 // Event reports progress: a step's beginning (Done false), advance, or end.
 type Event struct {
-	Step    string // "image", "queue", "create", "boot", "warmup", "freeze", "rootfs", "profile", "publish"
+	Step    string // "image", "queue", "create", "boot", "warmup", "before_freeze", "freeze", "rootfs", "profile", "publish"
 	Message string
 	Current int64 // bytes, where the step counts them
 	Total   int64

@@ -34,7 +34,7 @@ type donor struct {
 	hostname string
 }
 
-// boot starts the donor and returns when it is ready and warm.
+// boot starts the donor and returns when it is ready and warm, and has been told that it is to be frozen.
 func (d *donor) boot(ctx context.Context, spec engine.Spec) error {
 	end := d.progress.begin("create")
 	id, err := d.eng.Create(ctx, spec, engine.RuntimeName)
@@ -68,14 +68,23 @@ func (d *donor) boot(ctx context.Context, spec engine.Spec) error {
 		return d.withOutput(err)
 	}
 	end("ready")
+	if err := d.warmUp(ctx, addr); err != nil {
+		return d.withOutput(err)
+	}
+	if err := d.tell(ctx, addr); err != nil {
+		return d.withOutput(err)
+	}
+	return nil
+}
 
+func (d *donor) warmUp(ctx context.Context, addr string) error {
 	if len(d.opts.Warmup) == 0 {
 		return nil
 	}
-	end = d.progress.begin("warmup")
+	end := d.progress.begin("warmup")
 	for i, w := range d.opts.Warmup {
 		if err := w.send(ctx, addr, d.opts.Ready.Port); err != nil {
-			return d.withOutput(fmt.Errorf("warm-up request %d: %w", i+1, err))
+			return fmt.Errorf("warm-up request %d: %w", i+1, err)
 		}
 	}
 	end("warm")

@@ -13,6 +13,8 @@ import (
 
 	"github.com/moby/go-archive"
 	"github.com/moby/go-archive/compression"
+
+	"github.com/criu-docker/criu-docker/shared/ociruntime"
 )
 
 // captureLayer writes a container's layer as an uncompressed OCI layer to file. It returns "" if the layer is empty. An
@@ -26,7 +28,7 @@ func captureLayer(upper, file string) (name string, sockets []string, err error)
 	if len(want) == 0 {
 		return "", sockets, nil
 	}
-	var exclude []string
+	exclude := []string{ociruntime.IdentityName}
 	for _, s := range sockets {
 		exclude = append(exclude, escapePattern.Replace(strings.TrimPrefix(s, "/")))
 	}
@@ -67,6 +69,7 @@ func listLayer(dir string) (files, sockets []string, err error) {
 		switch {
 		case err != nil:
 			return err
+		case rel == ociruntime.IdentityName: // each container has its own
 		case d.Type()&fs.ModeSocket != 0:
 			sockets = append(sockets, "/"+rel)
 		case rel != ".":

@@ -96,6 +96,8 @@ func (d *donor) profile(ctx context.Context, spec engine.Spec, src snapshot.Sour
 		NetworkFirst:  src.Config.NetworkFirst(), // as starts do
 		Bound:         src.Config.BoundSockets(),
 		OOMScore:      src.Config.OOMScore,
+		Frozen:        src.Config.Created,
+		AfterRestore:  src.Config.Hooks.AfterRestore,
 		Options:       d.opts.Checkpoint,
 		Timeout:       profileTimeout,
 	})
@@ -106,8 +108,12 @@ func (d *donor) profile(ctx context.Context, spec engine.Spec, src snapshot.Sour
 		return nil, err
 	}
 	if err := d.eng.Start(ctx, id); err != nil {
-		if report, rerr := runDir.ReadReport(id); rerr == nil && report.Failure != nil {
+		report, rerr := runDir.ReadReport(id)
+		switch {
+		case rerr == nil && report.Failure != nil:
 			return nil, report.Failure
+		case rerr == nil && report.Error != "":
+			return nil, errors.New(report.Error)
 		}
 		return nil, err
 	}

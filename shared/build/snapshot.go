@@ -111,6 +111,7 @@ func makeSnapshot(ctx context.Context, eng *engine.Engine, opts Options, t resol
 		Run:        t.run,
 		OOMScore:   spec.Host.OomScoreAdj,
 		Checkpoint: opts.Checkpoint,
+		Hooks:      opts.Hooks,
 	}
 	src, err := d.freeze(ctx, cfg)
 	if err != nil {
@@ -271,6 +272,9 @@ func (o Options) validate() error {
 		return errors.New("checkpoint: start from criu.DefaultOptions")
 	}
 	if err := o.Checkpoint.Validate(); err != nil {
+		return err
+	}
+	if err := validateHooks(o.Hooks); err != nil {
 		return err
 	}
 	return o.Ready.validate()

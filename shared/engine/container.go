@@ -48,6 +48,20 @@ func (e *Engine) Create(ctx context.Context, spec Spec, runtime string) (id stri
 	return resp.ID, nil
 }
 
+// WrapsDefault reports whether RuntimeName stands for the runtime that the engine takes by itself: it is registered, and the default
+// is runc, which ours becomes.
+func (e *Engine) WrapsDefault(ctx context.Context) (bool, error) {
+	info, err := e.Client.Info(ctx)
+	if err != nil {
+		return false, fmt.Errorf("runtimes of the engine: %w", err)
+	}
+	_, registered := info.Runtimes[RuntimeName]
+	return registered && info.DefaultRuntime == defaultRuntime, nil
+}
+
+// defaultRuntime is the engine's name of its own runc.
+const defaultRuntime = "runc"
+
 // Start starts a created container. The error holds what the runtime said.
 func (e *Engine) Start(ctx context.Context, id string) error {
 	if err := e.Client.ContainerStart(ctx, id, container.StartOptions{}); err != nil {

@@ -22,7 +22,11 @@ const (
 
 	coldBootAllowed   = "if_present"
 	coldBootForbidden = "always"
+	coldBootAlways    = "never"
 )
+
+// ColdAnnotations returns what a container of ours that boots cold is to be created with: it is runc's, but has an identity.
+func ColdAnnotations() map[string]string { return map[string]string{policyAnnotation: coldBootAlways} }
 
 // Annotations returns what a clone's container is to be created with.
 func Annotations(engine string, coldBoot bool) map[string]string {
@@ -160,6 +164,10 @@ func (c container) createForgotten(inv invocation, reason error) error {
 		}
 		return execRunc(inv.args)
 	}
+	if policy == coldBootAlways {
+		c.identify(b, FromBoot)
+		return execRunc(inv.args)
+	}
 	if errors.Is(reason, fs.ErrNotExist) {
 		reason = errors.New("what this machine knew of it is gone")
 	}
@@ -179,6 +187,9 @@ func (c container) bootCold(inv invocation, engine string, reason error) error {
 	}
 	if err := c.writeReport(Report{Cold: reason.Error(), Engine: engine}); err != nil {
 		return err
+	}
+	if b, err := loadBundle(inv.bundle); err == nil { // or runc will say what is wrong with it
+		c.identify(b, FromBoot)
 	}
 	return execRunc(inv.args)
 }

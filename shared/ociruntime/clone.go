@@ -61,6 +61,9 @@ func (c container) restore(inv invocation, req Request, o order) error {
 		}
 		t.done("container layer")
 	}
+	if err := c.becomeItself(b, req); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go expectCgroupMove(ctx)
@@ -94,6 +97,25 @@ func (c container) restore(inv invocation, req Request, o order) error {
 		return err
 	}
 	return renameio.WriteFile(inv.pidFile, []byte(strconv.Itoa(pid)), 0o644)
+}
+
+// becomeItself gives the clone an identity, which its hooks get to know as well.
+func (c container) becomeItself(b *bundle, req Request) error {
+	i, err := b.newIdentity(FromSnapshot)
+	if err != nil {
+		return err
+	}
+	i.Snapshot = req.Snapshot
+	if !req.Frozen.IsZero() {
+		i.Frozen = &req.Frozen
+	}
+	if err := b.writeIdentity(i); err != nil {
+		return err
+	}
+	if len(req.AfterRestore) == 0 {
+		return nil
+	}
+	return writeJSON(c.path(identityName), i)
 }
 
 // applyDelta brings the clone's container layer to the state that the donor's had when it was frozen. CRIU checks the

@@ -36,6 +36,7 @@ func (c container) createDonor(inv invocation, _ Request) error {
 	if err := c.givePath(b); err != nil {
 		return err
 	}
+	c.identify(b, OfDonor)
 	b.annotate(criuConfigAnnotation, c.path(confName))
 	if err := b.save(); err != nil {
 		return errors.Join(err, c.removeNetns())
@@ -52,7 +53,9 @@ func (c container) checkpoint(inv invocation, req Request) error {
 	if err := c.run.makeSub(containersDir, c.id, workName); err != nil {
 		return err
 	}
-	conf := req.Options.ConfigFile()
+	// CRIU gives up 10 s after it has begun to stop the tasks, which a busy machine can take for a few. We do when nothing moves any
+	// more, and say more about it.
+	conf := req.Options.ConfigFile() + fmt.Sprintf("timeout %d\n", int((2*freezeStall).Seconds()))
 	if pid, err := c.initPid(inv); err == nil {
 		// Locking the network costs a run of iptables; there is nothing to lock without a connection.
 		if open, err := hasConnections(pid); err == nil && !open {

@@ -145,12 +145,13 @@ func (m *mediator) run() {
 // holdAt decides how far the restore goes before the engine has wired the network: to the end, if nothing in it needs the
 // network and connections can be refused meanwhile.
 func (m *mediator) holdAt() string {
-	if m.order.networkFirst {
+	hooks := len(m.request.AfterRestore) > 0
+	if m.order.networkFirst && !hooks {
 		return filesNext
 	}
 	var err error
-	if m.refusal, err = m.refuse(); err != nil {
-		return filesNext // an old kernel; `criu-docker doctor` says so
+	if m.refusal, err = m.refuse(hooks); err != nil || m.order.networkFirst {
+		return filesNext // in the first case, an old kernel; `criu-docker doctor` says so
 	}
 	return resumeNext
 }

@@ -14,7 +14,7 @@ import (
 
 func TestRefuse(t *testing.T) {
 	c := container{run: RunDir(t.TempDir()), id: "c"}
-	none, err := c.refuse()
+	none, err := c.refuse(false)
 	require.NoError(t, err)
 	require.Nil(t, none, "another container's network")
 	require.NoError(t, none.end())
@@ -35,7 +35,7 @@ func TestRefuse(t *testing.T) {
 		require.NoError(t, err)
 
 		t0 := time.Now()
-		r, err := c.refuse()
+		r, err := c.refuse(false)
 		t.Log("attach", time.Since(t0))
 		require.NoError(t, err)
 		_, err = net.Dial("tcp", tcp.Addr().String())
@@ -65,9 +65,29 @@ func TestRefuse(t *testing.T) {
 	require.NoError(t, c.removeNetns())
 	require.NoError(t, os.WriteFile(c.netnsFile(), nil, 0o600))
 	require.NoError(t, unix.Mount("/proc/self/ns/net", c.netnsFile(), "", unix.MS_BIND, ""))
-	none, err = c.refuse()
+	none, err = c.refuse(false)
 	require.NoError(t, err)
 	require.Nil(t, none, "the host's network")
+}
+
+// Hooks reach the app over the loopback device while others are refused.
+func TestRefuseLetsHooksThrough(t *testing.T) {
+	c := container{run: RunDir(t.TempDir()), id: "c"}
+	require.NoError(t, os.MkdirAll(filepath.Dir(c.netnsFile()), 0o700))
+	require.NoError(t, os.WriteFile(c.netnsFile(), nil, 0o600))
+	require.NoError(t, newNetns(c.netnsFile(), nil))
+	t.Cleanup(func() { require.NoError(t, c.removeNetns()) })
+	r, err := c.refuse(true)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, r.end()) }()
+	inside(t, c.netnsFile(), func() {
+		server, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		defer server.Close()
+		conn, err := net.Dial("tcp", server.Addr().String())
+		require.NoError(t, err)
+		require.NoError(t, conn.Close())
+	})
 }
 
 // inside calls f in a network namespace. Goroutines that f starts are not in it.

@@ -14,6 +14,7 @@ import (
 	"github.com/google/renameio/v2"
 
 	"github.com/criu-docker/criu-docker/shared/criu"
+	"github.com/criu-docker/criu-docker/shared/hook"
 	"github.com/criu-docker/criu-docker/shared/internal/rundir"
 	"github.com/criu-docker/criu-docker/shared/owned"
 )
@@ -66,6 +67,10 @@ type Request struct {
 	ColdBoot bool `json:"cold_boot,omitempty"`
 	// Snapshot is the digest of the manifest that a clone was made of.
 	Snapshot string `json:"snapshot,omitempty"`
+	// Frozen is when it was made.
+	Frozen time.Time `json:"frozen,omitzero"`
+	// AfterRestore are run in a clone at each of its starts, in their order, before the start is done.
+	AfterRestore []hook.Hook `json:"after_restore,omitempty"`
 	// Host is the host that the snapshot was made on. After a reboot, this one may not be fit for it any more.
 	Host criu.Host `json:"host,omitzero"`
 	// Bound are sockets that a clone brings with their addresses. It is restored only where it has all of these.

@@ -123,9 +123,11 @@ const (
 	reportName = "report.json"
 	socketName = "sock" // short: a unix socket address holds 107 bytes, and an id takes 64
 	confName   = "criu.conf"
-	workName   = "work" // CRIU's and runc's logs of the last freeze or restore
-	dumpLog    = "dump.log"
-	restoreLog = "restore.log"
+	// identityName has what is in the container's own file. That one is the app's by the time that hooks need it.
+	identityName = "identity.json"
+	workName     = "work" // CRIU's and runc's logs of the last freeze or restore
+	dumpLog      = "dump.log"
+	restoreLog   = "restore.log"
 )
 
 func (c container) path(name string) string { return filepath.Join(c.run.stateDir(c.id), name) }

@@ -33,7 +33,7 @@ func (c container) reset() error {
 // removeTransient removes what is of no use once the container has ended.
 func (c container) removeTransient() error {
 	var errs []error
-	for _, name := range []string{socketName, confName, taskName, cgroupName} {
+	for _, name := range []string{socketName, confName, taskName, cgroupName, identityName} {
 		if err := os.Remove(c.path(name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			errs = append(errs, err)
 		}

@@ -74,7 +74,7 @@ func (c container) supervise(inv invocation, ready *os.File) error {
 	if err := s.begin(inv, ready); err != nil {
 		return err
 	}
-	if err := s.awaitStart(); err != nil {
+	if err := s.awaitStart(inv); err != nil {
 		if !errors.Is(err, errKilled) {
 			s.noteError(err) // for start
 		}
@@ -281,7 +281,7 @@ func (s *supervision) awaitFork(ctx context.Context) error {
 
 // awaitStart goes on with the restore as far as it may, until start or kill decides, and returns nil when the clone runs.
 // There is no deadline before that: a created container may wait as long as the engine likes.
-func (s *supervision) awaitStart() error {
+func (s *supervision) awaitStart(inv invocation) error {
 	defer close(s.answered)
 	defer s.breakpointsSet()
 	defer s.listener.Close()
@@ -300,7 +300,7 @@ func (s *supervision) awaitStart() error {
 				default:
 				}
 				s.timeline.done("network")
-				err := s.release()
+				err := s.release(inv)
 				k.reply(err)
 				return err
 			case k.Command == "abort":
@@ -330,21 +330,25 @@ func (s *supervision) noteRestored() {
 	s.restored = nil
 }
 
-// release lets the clone run, and returns when it does or when the restore has failed.
-func (s *supervision) release() error {
+// release lets the clone run, and returns when it does and has been told so, or when the restore has failed.
+func (s *supervision) release(inv invocation) error {
 	if err := <-s.checked; err != nil { // the disk bounds the wait, as it does CRIU's
 		return s.fail(err)
 	}
-	if err := s.refusal.end(); err != nil {
-		return s.fail(fmt.Errorf("let connections through: %w", err))
+	hooks := len(s.request.AfterRestore) > 0
+	if !hooks {
+		if err := s.letThrough(); err != nil {
+			return s.fail(err)
+		}
 	}
-	s.refusal = nil
 	if err := s.checkAddresses(); err != nil {
 		return s.fail(err)
 	}
 	close(s.released)
 	deadline := time.NewTimer(s.timeout)
 	defer deadline.Stop()
+	runcExited := s.runcExited
+	var told <-chan error
 	for {
 		select {
 		case k, ok := <-s.calls:
@@ -360,11 +364,22 @@ func (s *supervision) release() error {
 			return err
 		case <-s.restored:
 			s.noteRestored()
-		case <-s.runcExited:
+		case <-runcExited:
 			if s.runcErr != nil {
 				return s.fail(s.explainExit())
 			}
 			s.timeline.done("resume")
+			runcExited, told = nil, s.runHooks(inv)
+		case err := <-told:
+			if err == nil {
+				err = s.letThrough()
+			}
+			if err != nil {
+				return s.fail(err)
+			}
+			if hooks {
+				s.timeline.done("hooks")
+			}
 			s.tellReleased() // before start is answered: until then, the engine ends a clone whose supervisor has died
 			return s.addSteps(s.timeline.steps)
 		case err := <-s.unlike:
@@ -379,6 +394,15 @@ func (s *supervision) release() error {
 			return s.fail(fmt.Errorf("the restore was not done within %s", s.timeout))
 		}
 	}
+}
+
+// letThrough ends the refusal of connections, if there is one.
+func (s *supervision) letThrough() error {
+	if err := s.refusal.end(); err != nil {
+		return fmt.Errorf("let connections through: %w", err)
+	}
+	s.refusal = nil
+	return nil
 }
 
 // errKilled ends a restore that somebody has ended on purpose: it says nothing about the next one.

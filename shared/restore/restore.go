@@ -8,6 +8,7 @@ import (
 
 	"github.com/criu-docker/criu-docker/shared/cache"
 	"github.com/criu-docker/criu-docker/shared/engine"
+	"github.com/criu-docker/criu-docker/shared/hook"
 	"github.com/criu-docker/criu-docker/shared/ociruntime"
 	"github.com/criu-docker/criu-docker/shared/store"
 	"github.com/criu-docker/criu-docker/shared/timeline"
@@ -54,6 +55,8 @@ type Options struct {
 	Cache   *cache.Cache  // may be nil with PolicyNever
 	Memory  Memory        // "" means MemoryAuto
 	Timeout time.Duration // 0 means DefaultTimeout
+	// AfterRestore, unless it is nil, are run in place of the snapshot's own hooks.
+	AfterRestore []hook.Hook
 	// OnEvent, if set, is told of every step and of the reason for a cold boot, in sentences fit for users; it must not block.
 	OnEvent func(Event)
 	// Timeline, if set, collects what the steps consist of. Trace adds what others did meanwhile.

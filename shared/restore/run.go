@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"sync"
 	"time"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/criu-docker/criu-docker/shared/criu"
 	"github.com/criu-docker/criu-docker/shared/engine"
+	"github.com/criu-docker/criu-docker/shared/hook"
 	"github.com/criu-docker/criu-docker/shared/ociruntime"
 	"github.com/criu-docker/criu-docker/shared/snapshot"
 	"github.com/criu-docker/criu-docker/shared/store"
@@ -66,28 +66,6 @@ type start struct {
 	steps []Event
 }
 
-// bootTimeout bounds a cold boot, beside the creation of its container.
-const bootTimeout = 2 * time.Minute
-
-func (s *start) cold(ctx context.Context, reason string) (*Result, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, bootTimeout, fmt.Errorf("the engine did not start it within %s", bootTimeout))
-	defer cancel()
-	end := s.begin("cold boot")
-	done := s.opts.Timeline.Begin(timeline.Engine, createCall)
-	id, err := s.eng.Create(ctx, s.opts.Spec, "")
-	if err != nil {
-		return nil, err
-	}
-	done("")
-	done = s.opts.Timeline.Begin(timeline.Engine, startCall)
-	if err := s.eng.Start(ctx, id); err != nil {
-		return nil, errors.Join(err, s.undo(ctx, id))
-	}
-	done("")
-	end(reason)
-	return &Result{ContainerID: id, Start: Cold, Reason: reason, Steps: s.steps}, nil
-}
-
 func (s *start) hot(ctx context.Context) (*Result, error) {
 	ctx, place, err := s.takePlace(ctx)
 	if err != nil {
@@ -96,6 +74,17 @@ func (s *start) hot(ctx context.Context) (*Result, error) {
 	defer place.end()
 	result, err := s.restore(ctx, place)
 	return result, because(ctx, err)
+}
+
+// hooks are those that the clone is started with.
+func (s *start) hooks(cfg snapshot.Config) ([]hook.Hook, error) {
+	if s.opts.AfterRestore != nil {
+		return s.opts.AfterRestore, nil
+	}
+	if err := hook.ValidateAll(cfg.Hooks.AfterRestore); err != nil { // it comes from a store
+		return nil, fmt.Errorf("the snapshot's after_restore%w", err)
+	}
+	return cfg.Hooks.AfterRestore, nil
 }
 
 func (s *start) timeout() time.Duration {
@@ -130,6 +119,10 @@ func (s *start) restore(ctx context.Context, place *place) (_ *Result, err error
 		return nil, err
 	}
 	done("")
+	hooks, err := s.hooks(found.cfg)
+	if err != nil {
+		return nil, err
+	}
 	done = s.opts.Timeline.Begin(timeline.Own, "request")
 	request := ociruntime.Request{
 		Kind:          ociruntime.KindClone,
@@ -139,6 +132,8 @@ func (s *start) restore(ctx context.Context, place *place) (_ *Result, err error
 		Lazy:          found.lazy,
 		ColdBoot:      s.opts.Policy == PolicyIfPresent,
 		Snapshot:      found.Manifest.Digest.String(),
+		Frozen:        found.cfg.Created,
+		AfterRestore:  hooks,
 		Host:          found.cfg.Host.Host,
 		NetworkFirst:  found.cfg.NetworkFirst(),
 		Bound:         found.cfg.BoundSockets(),
@@ -256,23 +251,6 @@ func nearest(ctx context.Context, s store.Store, want snapshot.Ref) (store.Entry
 	return newest, nil
 }
 
-// marked is the container's spec with what tells, for as long as the container lasts, that it is a clone.
-func (s *start) marked() engine.Spec {
-	spec := s.opts.Spec
-	host := container.HostConfig{}
-	if spec.Host != nil {
-		host = *spec.Host
-	}
-	annotations := maps.Clone(host.Annotations)
-	if annotations == nil {
-		annotations = map[string]string{}
-	}
-	maps.Copy(annotations, ociruntime.Annotations(s.eng.Client.DaemonHost(), s.opts.Policy == PolicyIfPresent))
-	host.Annotations = annotations
-	spec.Host = &host
-	return spec
-}
-
 // hostname is what the engine will call the container; "" if that has no UTS namespace of its own.
 func (s *start) hostname(ctx context.Context, id string) (string, error) {
 	host := s.opts.Spec.Host
@@ -342,6 +320,9 @@ func (o Options) validate() error {
 	case "", MemoryAuto, MemoryLazy, MemoryEager:
 	default:
 		return fmt.Errorf("memory = %q: want %s, %s or %s", o.Memory, MemoryLazy, MemoryEager, MemoryAuto)
+	}
+	if err := hook.ValidateAll(o.AfterRestore); err != nil {
+		return fmt.Errorf("after_restore%w", err)
 	}
 	switch o.Policy {
 	case PolicyNever:

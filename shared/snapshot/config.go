@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/criu-docker/criu-docker/shared/criu"
+	"github.com/criu-docker/criu-docker/shared/hook"
 )
 
 // Config is the JSON config blob of a snapshot: everything that a reviewer asks about it and everything that
@@ -31,9 +32,11 @@ type Config struct {
 	// kernel that has them can't restore it lazily.
 	GuardRegions bool `json:"guard_regions,omitempty"`
 	// LargestMapping is how many bytes the largest private mapping of a process has, of which there need not be any memory.
-	LargestMapping int64    `json:"largest_mapping,omitempty"`
-	Sizes          Sizes    `json:"sizes"`
-	Timings        []Timing `json:"timings"`
+	LargestMapping int64 `json:"largest_mapping,omitempty"`
+	// Hooks are how the app is told that it is about to be frozen, and that it has been restored.
+	Hooks   hook.Hooks `json:"hooks,omitzero"`
+	Sizes   Sizes      `json:"sizes"`
+	Timings []Timing   `json:"timings"`
 }
 
 // Image names the container image that the donor was booted from.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/criu-docker/criu-docker/shared/build"
 	"github.com/criu-docker/criu-docker/shared/criu"
+	"github.com/criu-docker/criu-docker/shared/hook"
 )
 
 // buildFlags are the flags of build that are not docker run's.
@@ -30,6 +31,7 @@ type buildFlags struct {
 	nomad        bool
 	force        bool
 	noProfile    bool
+	hooks        hookFlags
 	pull         bool
 	dir          string
 }
@@ -46,6 +48,12 @@ with this configuration already, nothing is built.
 
 Probes: http://:PORT/PATH (any 2xx or 3xx status), tcp://:PORT, exec:COMMAND (run by /bin/sh in the container, until
 it exits 0), log:REGEX (until a line of output matches).
+
+Hooks: signal:NAME (sent to the container's first process), exec:COMMAND (run by /bin/sh in the container, and to exit with
+0), http://:PORT/PATH (a POST request; any 2xx status is success). Those after the restore are part of the snapshot. They get
+the identity that the container finds in /.criu-docker: exec as variables (CRIU_DOCKER_GENERATION, CRIU_DOCKER_RANDOM, …),
+beside those that the clone was created with, and http as the request's body. Clients are refused until they are done, and a
+hook that fails fails the start.
 
 Standard output gets the ref alone. With --json it gets {"event": "begin" or "end", "step", "message", "bytes",
 "seconds"} for every step, and at last {"event": "built" or "existed", "ref", "digest", "memory_bytes",
@@ -64,6 +72,9 @@ Standard output gets the ref alone. With --json it gets {"event": "begin" or "en
 	set.DurationVar(&f.readyTimeout, "ready-timeout", 5*time.Minute, "how long the boot may take")
 	set.StringArrayVar(&f.warmup, "warmup", nil, `request to send before freezing ("GET /path"); can be repeated`)
 	set.IntVar(&f.warmupCount, "warmup-count", 1, "how often each of them is sent")
+	set.StringArrayVar(&f.hooks.beforeFreeze, "before-freeze", nil, "hook that tells the donor, ready and warm, that it is to be frozen; can be repeated")
+	set.StringArrayVar(&f.hooks.afterRestore, "after-restore", nil, "hook that tells each clone, at each of its starts, that it is one, before the start is done; can be repeated")
+	set.DurationVar(&f.hooks.timeout, "hook-timeout", hook.DefaultTimeout, "how long each hook may take")
 	set.StringVar(&f.tcp, "tcp", string(criu.TCPClose), "what becomes of open TCP connections in clones: close, so that the app reconnects, or established")
 	set.BoolVar(&f.fileLocks, "file-locks", true, "keep file locks")
 	set.BoolVar(&f.extUnixSk, "ext-unix-sk", false, "allow connections to unix sockets outside the container")
@@ -142,6 +153,9 @@ func (f *buildFlags) options(image string, command []string) (opts build.Options
 		return opts, usageError{err}
 	}
 	if opts.Checkpoint, err = f.checkpoint(); err != nil {
+		return opts, usageError{err}
+	}
+	if opts.Hooks, err = f.hooks.hooks(); err != nil {
 		return opts, usageError{err}
 	}
 	opts.NoProfile = f.noProfile

@@ -113,6 +113,12 @@ func describeNeeds(t table, c snapshot.Config) {
 	}
 	slices.Sort(options)
 	t.row("  options", strings.Join(options, ", "))
+	for _, h := range c.Hooks.BeforeFreeze {
+		t.row("  before freeze", h.String())
+	}
+	for _, h := range c.Hooks.AfterRestore {
+		t.row("  after restore", h.String())
+	}
 }
 
 func describeFrozen(t table, c snapshot.Config, files bool) {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/criu-docker/criu-docker/shared/build"
 	"github.com/criu-docker/criu-docker/shared/engine"
+	"github.com/criu-docker/criu-docker/shared/hook"
 	"github.com/criu-docker/criu-docker/shared/restore"
 	"github.com/criu-docker/criu-docker/shared/snapshot"
 	"github.com/criu-docker/criu-docker/shared/store"
@@ -29,6 +30,7 @@ type runFlags struct {
 	timeout  time.Duration
 	timeline timelineFlag
 	until    string
+	hooks    hookFlags
 
 	probe build.Probe // of until
 }
@@ -43,6 +45,9 @@ one of this image with this very command and configuration; without one, or if i
 boots cold, and the reason is printed (--policy). With the ref or digest of a snapshot, the container gets the image,
 the command, the user and the security options that the snapshot was built with; environment and mounts must be
 given as they were when it was built.
+
+Every container, hot or cold, finds in /.criu-docker what it is: a generation that no other start has, its hostname, 64 random
+bytes. A clone is told so by the hooks that its snapshot was built with (see build), or by those of --after-restore.
 
 With --restore-memory lazy, a container whose memory can't be completed any more, since the store has gone away or its page
 server was killed, is killed: half of its memory is none. /run/criu-docker/containers/ID/report.json then says why ("lost"),
@@ -70,6 +75,8 @@ belongs to them with criu-docker cache prune.`,
 	set.StringVar(&f.ref, "ref", "", "start IMAGE from this snapshot rather than from the one that is looked up")
 	set.StringVar(&f.memory, "restore-memory", string(restore.MemoryAuto), "lazy: the app runs while its memory is still being filled in; eager: once all of it is there; auto: what is faster")
 	set.DurationVar(&f.timeout, "timeout", restore.DefaultTimeout, "how long looking up, fetching and restoring a snapshot may take")
+	set.StringArrayVar(&f.hooks.afterRestore, "after-restore", nil, "hook to run in place of those of the snapshot, or none; can be repeated")
+	set.DurationVar(&f.hooks.timeout, "hook-timeout", hook.DefaultTimeout, "how long each of these hooks may take")
 	set.Var(&f.timeline, "timeline", "show when every step of the start began and how long it took: here, or in FILE as a waterfall (.svg, .html) or as data (.json)")
 	set.Lookup("timeline").NoOptDefVal = onTerminal
 	set.StringVar(&f.until, "until", "", "wait, for up to 5 minutes, until the container answers this probe")
@@ -138,6 +145,9 @@ func (f *runFlags) options(target string, command []string) (opts restore.Option
 		return opts, usageError{fmt.Errorf("--timeout %s: want a time above 0, such as 1m", f.timeout)}
 	case f.ref != "" && opts.Policy == restore.PolicyNever:
 		return opts, usageError{fmt.Errorf("--ref %s: with --policy never no snapshot is used: give another policy, or no ref", f.ref)}
+	}
+	if opts.AfterRestore, err = f.hooks.override(); err != nil {
+		return opts, usageError{err}
 	}
 	if f.until != "" {
 		if f.probe, err = parseProbe(f.until); err != nil {
