@@ -35,6 +35,7 @@ type snapshotModel struct {
 
 	Ready      types.Object `tfsdk:"ready"`
 	WarmUp     types.List   `tfsdk:"warm_up"`
+	Hooks      types.Object `tfsdk:"hooks"`
 	Checkpoint types.Object `tfsdk:"checkpoint"`
 
 	ID           types.String `tfsdk:"id"`
@@ -51,7 +52,7 @@ type snapshotModel struct {
 func (m *snapshotModel) described(ctx context.Context) (bool, error) {
 	for _, v := range []attr.Value{
 		m.Triggers, m.Image, m.Entrypoint, m.Command, m.Env, m.User, m.WorkingDir, m.Hostname, m.Ports, m.Mounts,
-		m.NetworkMode, m.Nomad, m.Security, m.Ready, m.WarmUp, m.Checkpoint,
+		m.NetworkMode, m.Nomad, m.Security, m.Ready, m.WarmUp, m.Hooks, m.Checkpoint,
 	} {
 		tf, err := v.ToTerraformValue(ctx)
 		if err != nil {

@@ -31,6 +31,7 @@ func (m *snapshotModel) options(ctx context.Context) (build.Options, diag.Diagno
 		Spec:       m.spec(&d),
 		Ready:      m.probe(&d),
 		Warmup:     m.warmup(&d),
+		Hooks:      m.hooks(&d),
 		Checkpoint: m.criuOptions(&d),
 		Nomad:      m.Nomad.ValueBool(),
 		NoProfile:  !m.Profile.IsNull() && !m.Profile.ValueBool(),

@@ -15,6 +15,7 @@ import (
 	"github.com/criu-docker/criu-docker/shared/build"
 	"github.com/criu-docker/criu-docker/shared/criu"
 	"github.com/criu-docker/criu-docker/shared/engine"
+	"github.com/criu-docker/criu-docker/shared/hook"
 )
 
 func TestOptionsOfEverything(t *testing.T) {
@@ -40,8 +41,12 @@ func TestOptionsOfEverything(t *testing.T) {
 			"ipc_mode": "private", "pid_mode": "host", "uts_mode": "host", "userns_mode": "host", "cgroupns_mode": "private",
 			"ulimits": object{"nproc": "10", "nofile": "1024:4096"}, "sysctls": object{"net.core.somaxconn": "1024"},
 		},
-		"ready":      object{"http": object{"port": 3000, "path": "/up", "status": 204}, "interval": "50ms", "timeout": "90s"},
-		"warm_up":    list{object{"path": "/login", "method": "POST", "port": 3001, "header": object{"X": "y"}, "body": "b", "status": 302, "count": 3}},
+		"ready":   object{"http": object{"port": 3000, "path": "/up", "status": 204}, "interval": "50ms", "timeout": "90s"},
+		"warm_up": list{object{"path": "/login", "method": "POST", "port": 3001, "header": object{"X": "y"}, "body": "b", "status": 302, "count": 3}},
+		"hooks": object{
+			"before_freeze": list{object{"exec": object{"command": list{"/bin/gc", "-a"}}, "timeout": "30s"}},
+			"after_restore": list{object{"signal": "USR1"}, object{"http": object{"port": 3000}}},
+		},
 		"checkpoint": object{"tcp": "established", "file_locks": false, "ghost_limit": 5, "ext_unix_sk": true, "link_remap": true},
 	}
 	yes := true
@@ -83,6 +88,10 @@ func TestOptionsOfEverything(t *testing.T) {
 		Ready: build.Probe{Type: build.ProbeHTTP, Port: 3000, Path: "/up", Status: 204, Interval: 50 * time.Millisecond, Timeout: 90 * time.Second},
 		Warmup: []build.WarmupRequest{
 			{Method: "POST", Port: 3001, Path: "/login", Header: map[string]string{"X": "y"}, Body: "b", Status: 302, Count: 3},
+		},
+		Hooks: hook.Hooks{
+			BeforeFreeze: []hook.Hook{{Type: hook.Exec, Command: []string{"/bin/gc", "-a"}, Timeout: 30 * time.Second}},
+			AfterRestore: []hook.Hook{{Type: hook.Signal, Signal: "USR1"}, {Type: hook.HTTP, Port: 3000, Path: "/"}},
 		},
 		Checkpoint: criu.Options{TCP: criu.TCPEstablished, GhostLimit: 5, ExtUnixSk: true, LinkRemap: true},
 		Nomad:      true,

@@ -190,6 +190,7 @@ var frozen = []struct {
 	{"mounts", func(o build.Options) any { return o.Spec.Host.Mounts }},
 	{"network_mode", func(o build.Options) any { return networkMode(o.Spec.Host.NetworkMode) }},
 	{"warm_up", func(o build.Options) any { return o.Warmup }},
+	{"hooks", func(o build.Options) any { return o.Hooks }},
 	{"checkpoint", func(o build.Options) any { return o.Checkpoint }},
 	{"ready", func(o build.Options) any {
 		o.Ready.Interval, o.Ready.Timeout = 0, 0 // how patiently readiness is awaited is not frozen

@@ -33,6 +33,7 @@ func TestReplacement(t *testing.T) {
 		"ports":                 {base.applied(), base.applied().with("ports", list{"80"}), "[ports]"},
 		"mount source":          {base.applied(), base.applied().with("mounts", list{object{"destination": "/a", "type": "volume", "source": "v"}}), "[mounts]"},
 		"network":               {base.applied(), base.applied().with("network_mode", "host"), "[network_mode]"},
+		"hooks":                 {base.applied(), base.applied().with("hooks", object{"after_restore": list{object{"signal": "USR1"}}}), "[hooks]"},
 		"warm-up":               {base.applied(), base.applied().with("warm_up", list{object{"path": "/login"}}), "[warm_up]"},
 		"checkpoint":            {base.applied(), base.applied().with("checkpoint", object{"file_locks": false}), "[checkpoint]"},
 		"probe":                 {base.applied(), base.applied().with("ready", object{"tcp": object{"port": 81}}), "[ready]"},

@@ -21,6 +21,7 @@ func freezeAttributes() map[string]schema.Attribute {
 	return map[string]schema.Attribute{
 		"ready":   readyAttribute(),
 		"warm_up": warmUpAttribute(),
+		"hooks":   hooksAttribute(),
 		"profile": schema.BoolAttribute{
 			MarkdownDescription: "Whether a container is started from the snapshot, and asked what `warm_up` asks, before it is published. " +
 				"That shows that it can be, and which memory the app needs first. With `false` it is published unseen: for an app that " +

@@ -40,6 +40,7 @@ func TestValidConfigurations(t *testing.T) {
 
 func TestInvalidConfigurationsNameTheAttribute(t *testing.T) {
 	mnt := func(m object) config { return minimal().with("mounts", list{m}) }
+	told := func(h object) config { return minimal().with("hooks", object{"after_restore": list{h}}) }
 	warm := func(m object) config { return minimal().with("warm_up", list{m}) }
 	secure := func(m object) config { return minimal().with("security", m) }
 	ready := func(m object) config { return minimal().with("ready", m) }
@@ -84,6 +85,12 @@ func TestInvalidConfigurationsNameTheAttribute(t *testing.T) {
 		"warm-up status":     {warm(object{"path": "/", "status": 600}), "warm_up", "between 100 and 599"},
 		"warm-up count":      {warm(object{"path": "/", "count": 0}), "warm_up", "at least 1"},
 		"warm-up no port":    {ready(object{"log": object{"pattern": "x"}}).with("warm_up", list{object{"path": "/"}}), "warm_up", "Set port"},
+		"hook of no kind":    {told(object{"timeout": "1s"}), "hooks", "one (and only one)"},
+		"hook of two kinds":  {told(object{"signal": "HUP", "exec": object{"command": list{"x"}}}), "hooks", "one (and only one)"},
+		"hook signal":        {told(object{"signal": "KILL"}), "hooks", "no app can handle it"},
+		"hook path":          {told(object{"http": object{"port": 80, "path": "x"}}), "hooks", "begin with /"},
+		"hook timeout":       {told(object{"signal": "HUP", "timeout": "0s"}), "hooks", "not positive"},
+		"no hooks":           {minimal().with("hooks", object{"before_freeze": list{}}), "hooks", "at least 1"},
 		"checkpoint tcp":     {minimal().with("checkpoint", object{"tcp": "keep"}), "checkpoint", "one of"},
 		"checkpoint ghost":   {minimal().with("checkpoint", object{"ghost_limit": -1}), "checkpoint", "at least 0"},
 		"capability":         {secure(object{"cap_add": list{"net-admin"}}), "security", "capability"},

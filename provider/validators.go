@@ -23,6 +23,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/net/http/httpguts"
 
+	"github.com/criu-docker/criu-docker/shared/hook"
 	"github.com/criu-docker/criu-docker/shared/snapshot"
 	"github.com/criu-docker/criu-docker/shared/store"
 )
@@ -225,6 +226,10 @@ func regularExpression() validator.String {
 		_, err := regexp.Compile(s)
 		return err
 	}}
+}
+
+func signalName() validator.String {
+	return stringCheck{"the name of a signal", func(s string) error { return hook.Hook{Type: hook.Signal, Signal: s}.Validate() }}
 }
 
 func positiveDuration() validator.String {
