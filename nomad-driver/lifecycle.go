@@ -116,6 +116,8 @@ func (d *Driver) run(eng *engine.Engine, cfg *drivers.TaskConfig, spec engine.Sp
 		Ref:     plan.ref,
 		Memory:  plan.memory,
 		Timeout: plan.timeout,
+
+		AfterRestore: plan.hooks,
 		OnEvent: func(e restore.Event) {
 			d.logger.Debug("start", "task_id", cfg.ID, "step", e.Step, "message", e.Message, "elapsed", e.Elapsed)
 		},

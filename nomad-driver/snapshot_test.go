@@ -110,6 +110,34 @@ func TestHotStart(t *testing.T) {
 	require.Equal(t, 0, b.wait(cfg.ID).ExitCode)
 }
 
+// A task's hooks are told what is its allocation's, and it counts as started when they are done. One that fails fails the start.
+func TestHooksOfATask(t *testing.T) {
+	dir := t.TempDir()
+	b := newTestbed(t, fmt.Sprintf("snapshot { store = %q }", dir))
+	publishCounter(t, b.engine, dir)
+	hooked := func(policy, hook string) string {
+		return strings.Replace(counterTask(policy), "snapshot {", fmt.Sprintf("snapshot {\n after_restore = [%q]", hook), 1)
+	}
+	allocation := func(cfg *drivers.TaskConfig) { cfg.Env["NOMAD_ALLOC_ID"] = cfg.AllocID }
+	cfg := b.task(hooked("always", "exec:echo $NOMAD_ALLOC_ID $CRIU_DOCKER_HOSTNAME $CRIU_DOCKER_START > /local/index.html"), httpPort(28108), allocation)
+	b.start(cfg)
+	b.event("Restored from snapshot")
+	want := fmt.Sprintf("%s web-%s hot\n", cfg.AllocID, cfg.AllocID[:8])
+	told, err := os.ReadFile(filepath.Join(cfg.TaskDir().LocalDir, "index.html"))
+	require.NoError(t, err)
+	require.Equal(t, want, string(told))
+	require.Equal(t, want, requireServes(t, "http://127.0.0.1:28108/"))
+	require.Contains(t, b.exec(cfg.ID, "cat /.criu-docker"), `"hostname":"web-`+cfg.AllocID[:8])
+
+	cfg = b.task(hooked("if_present", "exec:echo no seed; exit 1"), httpPort(28109))
+	b.start(cfg)
+	require.Contains(t, b.event("Cold boot").Message, "after_restore[0], exec:echo no seed; exit 1: exit status 1: no seed")
+	require.Contains(t, b.exec(cfg.ID, "cat /.criu-docker"), `"start":"cold"`)
+
+	_, _, err = b.StartTask(b.failing(hooked("always", "signal:KILL"), httpPort(28110)))
+	require.ErrorContains(t, err, `snapshot.after_restore = ["signal:KILL"]: "signal:KILL": signal = "KILL": no app can handle it`)
+}
+
 // A job's user is as good as an image's: its task is restored with nothing of root's, and uses its directories and logs.
 func TestHotStartAsAUser(t *testing.T) {
 	for _, user := range []string{"nobody", "1000:1000"} {

@@ -8,6 +8,7 @@ import (
 	"github.com/hashicorp/nomad/plugins/drivers"
 	"github.com/hashicorp/nomad/plugins/shared/hclspec"
 
+	"github.com/criu-docker/criu-docker/shared/hook"
 	"github.com/criu-docker/criu-docker/shared/restore"
 )
 
@@ -128,6 +129,8 @@ type taskSnapshot struct {
 	Ref     string `codec:"ref"`
 	Memory  string `codec:"memory"`
 	Timeout string `codec:"timeout"`
+	// AfterRestore are hooks in place of the snapshot's own, as hook.ParseOverride reads them.
+	AfterRestore []string `codec:"after_restore"`
 }
 
 // stringMaps is a map attribute. HCL lets a job write it as a block as well, which arrives as a list of maps.
@@ -251,6 +254,8 @@ var taskConfigSpec = hclspec.NewObject(map[string]*hclspec.Spec{
 		"ref":     hclspec.NewAttr("ref", "string", false),
 		"memory":  hclspec.NewAttr("memory", "string", false),
 		"timeout": hclspec.NewAttr("timeout", "string", false),
+
+		"after_restore": hclspec.NewAttr("after_restore", "list(string)", false),
 	})),
 })
 
@@ -274,6 +279,7 @@ type startPlan struct {
 	ref     string
 	memory  restore.Memory
 	timeout time.Duration
+	hooks   []hook.Hook // in place of the snapshot's; nil if those are to be run
 }
 
 // plan completes the task's snapshot block by the plugin's configuration. A task may only name a store that the
@@ -301,6 +307,9 @@ func (tc *taskConfig) plan(s settings) (startPlan, error) {
 		if p.timeout, err = parseDuration("snapshot.timeout", tc.Snapshot.Timeout); err != nil {
 			return startPlan{}, err
 		}
+	}
+	if p.hooks, err = hook.ParseOverride(tc.Snapshot.AfterRestore); err != nil {
+		return startPlan{}, fmt.Errorf("snapshot.after_restore = %q: %w", tc.Snapshot.AfterRestore, err)
 	}
 	if tc.Snapshot.Store != "" {
 		if p.store, err = canonicalStore(tc.Snapshot.Store); err != nil {
