@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -93,7 +94,7 @@ func (d *donor) warmUp(ctx context.Context, addr string) error {
 
 // freeze checkpoints the donor, which ends it, and collects what a snapshot is made of.
 func (d *donor) freeze(ctx context.Context, cfg snapshot.Config) (snapshot.Source, error) {
-	d.warnOfLosses(ctx)
+	cfg.Addresses = d.lookAtNetwork(ctx)
 	end := d.progress.begin("freeze")
 	if err := d.checkpoint(ctx); err != nil {
 		return snapshot.Source{}, fmt.Errorf("freeze %q: %w", d.opts.Spec.Config.Image, err)
@@ -138,9 +139,9 @@ func (d *donor) freeze(ctx context.Context, cfg snapshot.Config) (snapshot.Sourc
 	return src, nil
 }
 
-// warnOfLosses looks at the running donor for what its clones will lack without a word from CRIU. The network of the host, and
-// that of another container, is not the donor's to look at.
-func (d *donor) warnOfLosses(ctx context.Context) {
+// lookAtNetwork looks at the running donor for what its clones will lack without a word from CRIU, and returns the addresses that it
+// has. Those of the host are not its own, and the groups of another container are that one's.
+func (d *donor) lookAtNetwork(ctx context.Context) (addresses []netip.Addr) {
 	pids, err := runDir.Processes(d.id)
 	var c container.InspectResponse
 	if err == nil {
@@ -149,6 +150,9 @@ func (d *donor) warnOfLosses(ctx context.Context) {
 	var options, groups []string
 	if err == nil {
 		options, err = lostOptions(pids)
+	}
+	if err == nil && !c.HostConfig.NetworkMode.IsHost() {
+		addresses, err = ociruntime.Addresses(c.State.Pid)
 	}
 	if err == nil && !c.HostConfig.NetworkMode.IsHost() && !c.HostConfig.NetworkMode.IsContainer() {
 		groups, err = lostGroups(c.State.Pid)
@@ -159,6 +163,7 @@ func (d *donor) warnOfLosses(ctx context.Context) {
 	for _, w := range slices.Concat(options, groups) {
 		d.progress.warn("%s", w)
 	}
+	return addresses
 }
 
 // freezeTimeout bounds the writing of the donor's memory to disk.

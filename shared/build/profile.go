@@ -95,6 +95,7 @@ func (d *donor) profile(ctx context.Context, spec engine.Spec, src snapshot.Sour
 		Record:        record,
 		NetworkFirst:  src.Config.NetworkFirst(), // as starts do
 		Bound:         src.Config.BoundSockets(),
+		Addresses:     src.Config.Addresses,
 		OOMScore:      src.Config.OOMScore,
 		Frozen:        src.Config.Created,
 		AfterRestore:  src.Config.Hooks.AfterRestore,

@@ -63,6 +63,15 @@ func (s Socket) SourceAddr() (netip.Addr, bool) {
 	return source.Addr().WithZone("").Unmap(), true
 }
 
+// DestAddr returns the IP address that the socket is connected to, as SourceAddr does; false if it is connected to none.
+func (s Socket) DestAddr() (netip.Addr, bool) {
+	dest, err := netip.ParseAddrPort(s.Dest)
+	if s.Protocol == "unix" || err != nil {
+		return netip.Addr{}, false
+	}
+	return dest.Addr().WithZone("").Unmap(), true
+}
+
 // Connection reports whether the socket is one end of a TCP connection: neither listening nor closed.
 func (s Socket) Connection() bool {
 	return s.Protocol == "tcp" && s.State != "LISTEN" && s.State != "CLOSE"

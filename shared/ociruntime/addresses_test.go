@@ -1,6 +1,7 @@
 package ociruntime
 
 import (
+	"net/netip"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -32,4 +33,52 @@ func TestFitAddresses(t *testing.T) {
 	require.EqualError(t, fitAddresses([]criu.Socket{{PID: 1, Protocol: "udp", Source: "172.17.0.2:4711", Dest: "172.17.0.1:8125"}}, has),
 		"process 1 has a UDP socket that is connected to 172.17.0.1:8125 from the donor's own IP address 172.17.0.2, "+
 			"which the container does not have: let the app connect it after it was frozen, or start the container with that address")
+}
+
+func TestPlace(t *testing.T) {
+	addrs := func(list ...string) (a []netip.Addr) {
+		for _, text := range list {
+			a = append(a, netip.MustParseAddr(text))
+		}
+		return a
+	}
+	udp := func(source, dest string) criu.Socket { return criu.Socket{Protocol: "udp", Source: source, Dest: dest} }
+	listen := func(source string) criu.Socket { return criu.Socket{Protocol: "tcp", State: "LISTEN", Source: source} }
+	donors := addrs("172.17.0.2", "fd00::2", "fe80::2")
+	const any = "::"
+	for name, c := range map[string]struct {
+		move         move
+		socket       criu.Socket
+		source, dest string // "" leaves it
+	}{
+		"client":                       {move{from: donors}, udp("172.17.0.2:4711", "10.0.0.1:53"), any, ""},
+		"client of IPv6":               {move{from: donors}, udp("[fd00::2]:4711", "[fd00::1]:53"), any, ""},
+		"mapped client":                {move{from: donors}, udp("[::ffff:172.17.0.2]:4711", "[::ffff:10.0.0.1]:53"), any, ""},
+		"client, several":              {move{from: addrs("172.17.0.2", "10.0.0.2")}, udp("172.17.0.2:4711", "10.0.0.1:53"), any, ""},
+		"to itself":                    {move{from: donors}, udp("172.17.0.2:4711", "172.17.0.2:53"), "", ""},
+		"to itself, known":             {move{donors, addrs("172.17.0.3"), true}, udp("172.17.0.2:4711", "172.17.0.2:53"), "172.17.0.3", "172.17.0.3"},
+		"listener":                     {move{from: donors}, listen("172.17.0.2:80"), any, ""},
+		"listener, known":              {move{donors, addrs("172.17.0.3", "fd00::3"), true}, listen("172.17.0.2:80"), "172.17.0.3", ""},
+		"listener of IPv6, known":      {move{donors, addrs("172.17.0.3", "fd00::3", "fe80::3"), true}, listen("[fd00::2]:80"), "fd00::3", ""},
+		"listener on one of several":   {move{from: addrs("172.17.0.2", "10.0.0.2")}, listen("172.17.0.2:80"), "", ""},
+		"listener where there are two": {move{donors, addrs("172.17.0.3", "10.0.0.3"), true}, listen("172.17.0.2:80"), "", ""},
+		"listener where there is none": {move{donors, addrs("fd00::3"), true}, listen("172.17.0.2:80"), "", ""},
+		"of a single link":             {move{from: donors}, listen("[fe80::2]:80"), "", ""},
+		"address that is there":        {move{donors, addrs("172.17.0.2"), true}, listen("172.17.0.2:80"), "", ""},
+		"broadcast":                    {move{from: donors}, udp("172.17.255.255:67", ""), "", ""},
+		"any":                          {move{from: donors}, listen("0.0.0.0:80"), "", ""},
+		"connection":                   {move{from: donors}, criu.Socket{Protocol: "tcp", State: "ESTABLISHED", Source: "172.17.0.2:80", Dest: "10.0.0.1:99"}, "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			source, dest := c.move.place(c.socket)
+			text := func(a netip.Addr) string {
+				if !a.IsValid() {
+					return ""
+				}
+				return a.String()
+			}
+			require.Equal(t, c.source, text(source))
+			require.Equal(t, c.dest, text(dest))
+		})
+	}
 }

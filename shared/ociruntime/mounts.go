@@ -25,10 +25,11 @@ func imagesDir(checkpoint string) string { return filepath.Join(filepath.Dir(che
 type own struct {
 	cgroups  hostCgroups
 	oomScore *int // nil leaves it
+	move     move // of its sockets
 }
 
 // makeImages fills the directory that CRIU restores from, and returns what is to be done later.
-func makeImages(bundleDir, checkpoint string) (own, error) {
+func makeImages(bundleDir string, req Request) (own, error) {
 	b, err := loadBundle(bundleDir)
 	if err != nil {
 		return own{}, err
@@ -37,18 +38,21 @@ func makeImages(bundleDir, checkpoint string) (own, error) {
 	if err != nil {
 		return own{}, fmt.Errorf("mounts of this host: %w", err)
 	}
+	o := own{cgroups: b.hostCgroups(host)}
 	mounts, err := b.ownMounts(host)
 	if err == nil {
-		err = writeImages(checkpoint, imagesDir(checkpoint), mounts)
+		o.move, err = newMove(b, req)
 	}
-	o := own{cgroups: b.hostCgroups(host)}
+	if err == nil {
+		err = writeImages(req.CheckpointDir, imagesDir(req.CheckpointDir), mounts, o.move)
+	}
 	if b.spec.Process != nil {
 		o.oomScore = b.spec.Process.OOMScoreAdj
 	}
 	return o, err
 }
 
-func writeImages(checkpoint, to string, own []criu.OwnMount) error {
+func writeImages(checkpoint, to string, own []criu.OwnMount, sockets move) error {
 	if err := os.RemoveAll(to); err != nil { // of an earlier start
 		return err
 	}
@@ -60,10 +64,15 @@ func writeImages(checkpoint, to string, own []criu.OwnMount) error {
 		return err
 	}
 	for _, i := range images {
-		if criu.HoldsMounts(i.Name()) {
+		if criu.HoldsMounts(i.Name()) || criu.HoldsSockets(i.Name()) && len(sockets.from) > 0 {
 			continue
 		}
 		if err := os.Link(filepath.Join(checkpoint, i.Name()), filepath.Join(to, i.Name())); err != nil {
+			return err
+		}
+	}
+	if len(sockets.from) > 0 {
+		if err := criu.WriteSockets(checkpoint, to, sockets.place); err != nil {
 			return err
 		}
 	}

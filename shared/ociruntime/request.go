@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -75,6 +76,8 @@ type Request struct {
 	Host criu.Host `json:"host,omitzero"`
 	// Bound are sockets that a clone brings with their addresses. It is restored only where it has all of these.
 	Bound []criu.Socket `json:"bound,omitempty"`
+	// Addresses are those that the donor had in its own network. In the clone, sockets get its own in their place, where it is known.
+	Addresses []netip.Addr `json:"addresses,omitempty"`
 	// OOMScore is the oom_score_adj that the donor was configured with.
 	OOMScore int `json:"oom_score_adj,omitempty"`
 	// Options are those of the snapshot.

@@ -59,11 +59,12 @@ func (c container) supervise(inv invocation, ready *os.File) error {
 	}
 	defer s.close()
 	go func() {
-		own, err := makeImages(inv.bundle, req.CheckpointDir)
+		own, err := makeImages(inv.bundle, req)
 		if err != nil {
 			s.unlike <- err
 			return
 		}
+		s.moved = own.move.moved(req.Bound) // is read when CRIU has its order
 		s.images <- own
 		s.checked <- pages.Check(req.CheckpointDir, s.order.lazy, criu.HoldsHostname)
 	}()
@@ -123,6 +124,7 @@ type supervision struct {
 	breakpointsSet context.CancelFunc // ends the wait for CRIU's breakpoints, see expectBreakpoints
 	checked        chan error         // gets what was found of the checkpoint, once: nil if it is as it was fetched
 	answered       chan struct{}      // closed when nobody takes calls any more
+	moved          moved              // sockets that have to do with addresses
 	images         chan own           // gets a value when the images that CRIU restores from are made
 	unlike         chan error         // gets why the clone can't be what its configuration says, if so
 
@@ -341,7 +343,7 @@ func (s *supervision) release(inv invocation) error {
 			return s.fail(err)
 		}
 	}
-	if err := s.checkAddresses(); err != nil {
+	if err := s.checkAddresses(s.moved); err != nil {
 		return s.fail(err)
 	}
 	close(s.released)

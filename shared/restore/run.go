@@ -137,6 +137,7 @@ func (s *start) restore(ctx context.Context, place *place) (_ *Result, err error
 		Host:          found.cfg.Host.Host,
 		NetworkFirst:  found.cfg.NetworkFirst(),
 		Bound:         found.cfg.BoundSockets(),
+		Addresses:     found.cfg.Addresses,
 		OOMScore:      found.cfg.OOMScore,
 		Options:       found.cfg.Checkpoint,
 		Timeout:       s.timeout(), // of a restart

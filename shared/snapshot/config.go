@@ -4,6 +4,7 @@
 package snapshot
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -25,7 +26,8 @@ type Config struct {
 	Processes  []criu.Process  `json:"processes"`
 	Files      []criu.OpenFile `json:"files,omitempty"`
 	Sockets    []criu.Socket   `json:"sockets,omitempty"`
-	Mounts     []criu.Mount    `json:"mounts,omitempty"` // all of them; Run.Mounts are those that were asked for
+	Addresses  []netip.Addr    `json:"addresses,omitempty"` // the donor's own, in its own network or another container's
+	Mounts     []criu.Mount    `json:"mounts,omitempty"`    // all of them; Run.Mounts are those that were asked for
 	// NoLazy is why the memory can't be restored lazily, as the build has found; "" if it can, or if the build did not look.
 	NoLazy string `json:"no_lazy,omitempty"`
 	// GuardRegions is true if the app may make guard regions (madvise(2), MADV_GUARD_INSTALL), which no page server gets to know of: a
