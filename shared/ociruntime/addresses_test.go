@@ -45,19 +45,19 @@ func TestPlace(t *testing.T) {
 	udp := func(source, dest string) criu.Socket { return criu.Socket{Protocol: "udp", Source: source, Dest: dest} }
 	listen := func(source string) criu.Socket { return criu.Socket{Protocol: "tcp", State: "LISTEN", Source: source} }
 	donors := addrs("172.17.0.2", "fd00::2", "fe80::2")
-	const any = "::"
+	const unspecified = "::"
 	for name, c := range map[string]struct {
 		move         move
 		socket       criu.Socket
 		source, dest string // "" leaves it
 	}{
-		"client":                       {move{from: donors}, udp("172.17.0.2:4711", "10.0.0.1:53"), any, ""},
-		"client of IPv6":               {move{from: donors}, udp("[fd00::2]:4711", "[fd00::1]:53"), any, ""},
-		"mapped client":                {move{from: donors}, udp("[::ffff:172.17.0.2]:4711", "[::ffff:10.0.0.1]:53"), any, ""},
-		"client, several":              {move{from: addrs("172.17.0.2", "10.0.0.2")}, udp("172.17.0.2:4711", "10.0.0.1:53"), any, ""},
+		"client":                       {move{from: donors}, udp("172.17.0.2:4711", "10.0.0.1:53"), unspecified, ""},
+		"client of IPv6":               {move{from: donors}, udp("[fd00::2]:4711", "[fd00::1]:53"), unspecified, ""},
+		"mapped client":                {move{from: donors}, udp("[::ffff:172.17.0.2]:4711", "[::ffff:10.0.0.1]:53"), unspecified, ""},
+		"client, several":              {move{from: addrs("172.17.0.2", "10.0.0.2")}, udp("172.17.0.2:4711", "10.0.0.1:53"), unspecified, ""},
 		"to itself":                    {move{from: donors}, udp("172.17.0.2:4711", "172.17.0.2:53"), "", ""},
 		"to itself, known":             {move{donors, addrs("172.17.0.3"), true}, udp("172.17.0.2:4711", "172.17.0.2:53"), "172.17.0.3", "172.17.0.3"},
-		"listener":                     {move{from: donors}, listen("172.17.0.2:80"), any, ""},
+		"listener":                     {move{from: donors}, listen("172.17.0.2:80"), unspecified, ""},
 		"listener, known":              {move{donors, addrs("172.17.0.3", "fd00::3"), true}, listen("172.17.0.2:80"), "172.17.0.3", ""},
 		"listener of IPv6, known":      {move{donors, addrs("172.17.0.3", "fd00::3", "fe80::3"), true}, listen("[fd00::2]:80"), "fd00::3", ""},
 		"listener on one of several":   {move{from: addrs("172.17.0.2", "10.0.0.2")}, listen("172.17.0.2:80"), "", ""},
