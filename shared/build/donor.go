@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -94,7 +93,7 @@ func (d *donor) warmUp(ctx context.Context, addr string) error {
 
 // freeze checkpoints the donor, which ends it, and collects what a snapshot is made of.
 func (d *donor) freeze(ctx context.Context, cfg snapshot.Config) (snapshot.Source, error) {
-	cfg.Addresses = d.lookAtNetwork(ctx)
+	d.look(ctx, &cfg)
 	end := d.progress.begin("freeze")
 	if err := d.checkpoint(ctx); err != nil {
 		return snapshot.Source{}, fmt.Errorf("freeze %q: %w", d.opts.Spec.Config.Image, err)
@@ -139,9 +138,9 @@ func (d *donor) freeze(ctx context.Context, cfg snapshot.Config) (snapshot.Sourc
 	return src, nil
 }
 
-// lookAtNetwork looks at the running donor for what its clones will lack without a word from CRIU, and returns the addresses that it
+// look looks at the running donor for what its clones will lack, or share, without a word from CRIU, and for the addresses that it
 // has. Those of the host are not its own, and the groups of another container are that one's.
-func (d *donor) lookAtNetwork(ctx context.Context) (addresses []netip.Addr) {
+func (d *donor) look(ctx context.Context, cfg *snapshot.Config) {
 	pids, err := runDir.Processes(d.id)
 	var c container.InspectResponse
 	if err == nil {
@@ -152,7 +151,7 @@ func (d *donor) lookAtNetwork(ctx context.Context) (addresses []netip.Addr) {
 		options, err = lostOptions(pids)
 	}
 	if err == nil && !c.HostConfig.NetworkMode.IsHost() {
-		addresses, err = ociruntime.Addresses(c.State.Pid)
+		cfg.Addresses, err = ociruntime.Addresses(c.State.Pid)
 	}
 	if err == nil && !c.HostConfig.NetworkMode.IsHost() && !c.HostConfig.NetworkMode.IsContainer() {
 		groups, err = lostGroups(c.State.Pid)
@@ -160,10 +159,10 @@ func (d *donor) lookAtNetwork(ctx context.Context) (addresses []netip.Addr) {
 	if err != nil {
 		d.progress.warn("what clones lack of the donor's sockets could not be found out: %v", err)
 	}
-	for _, w := range slices.Concat(options, groups) {
+	cfg.Generators = generatorsOf(pids)
+	for _, w := range slices.Concat(options, groups, sharedRandomness(cfg.Generators, len(cfg.Hooks.AfterRestore))) {
 		d.progress.warn("%s", w)
 	}
-	return addresses
 }
 
 // freezeTimeout bounds the writing of the donor's memory to disk.

@@ -35,6 +35,9 @@ type Config struct {
 	GuardRegions bool `json:"guard_regions,omitempty"`
 	// LargestMapping is how many bytes the largest private mapping of a process has, of which there need not be any memory.
 	LargestMapping int64 `json:"largest_mapping,omitempty"`
+	// Generators are the runtimes and libraries in the app that have random generators of their own, as the build has found: "OpenSSL",
+	// "Ruby". All clones have their state, until a hook seeds them anew.
+	Generators []string `json:"generators,omitempty"`
 	// Hooks are how the app is told that it is about to be frozen, and that it has been restored.
 	Hooks   hook.Hooks `json:"hooks,omitzero"`
 	Sizes   Sizes      `json:"sizes"`

@@ -113,6 +113,13 @@ func describeNeeds(t table, c snapshot.Config) {
 	}
 	slices.Sort(options)
 	t.row("  options", strings.Join(options, ", "))
+	if len(c.Generators) > 0 {
+		shared := strings.Join(c.Generators, ", ")
+		if len(c.Hooks.AfterRestore) == 0 {
+			shared += ": shared by all clones, and no hook seeds them anew"
+		}
+		t.row("  randomness", shared)
+	}
 	for _, h := range c.Hooks.BeforeFreeze {
 		t.row("  before freeze", h.String())
 	}
