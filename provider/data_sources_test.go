@@ -54,6 +54,7 @@ output "parsed" {
 			same("created_at", byRef, "created_at"),
 			same("sizes", byRef, "sizes"),
 			same("timings", byRef, "timings"),
+			same("random_generators", byRef, "random_generators"),
 			same("ref", "data.criu_snapshot.by_image", "ref"),
 			statecheck.ExpectKnownValue(byRef, attribute("args").AtSliceIndex(0), knownvalue.StringExact("/bin/busybox")),
 			statecheck.ExpectKnownValue(byRef, attribute("ports").AtSliceIndex(0), knownvalue.StringExact("80/tcp")),

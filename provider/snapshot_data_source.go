@@ -97,6 +97,11 @@ func (d *snapshotDataSource) Schema(_ context.Context, _ datasource.SchemaReques
 					"packed":     size("All of it as it lies in the store."),
 				},
 			},
+			"random_generators": schema.ListAttribute{
+				MarkdownDescription: generatorsDescription,
+				ElementType:         types.StringType,
+				Computed:            true,
+			},
 			"timings": schema.MapAttribute{
 				MarkdownDescription: "How long each step of the build took, in seconds.",
 				ElementType:         types.Float64Type,
@@ -134,6 +139,7 @@ type snapshotDataModel struct {
 	WorkingDir   types.String `tfsdk:"working_dir"`
 	Ports        types.List   `tfsdk:"ports"`
 	Sizes        types.Object `tfsdk:"sizes"`
+	Generators   types.List   `tfsdk:"random_generators"`
 	Timings      types.Map    `tfsdk:"timings"`
 	BuiltOn      types.Object `tfsdk:"built_on"`
 }
@@ -234,6 +240,8 @@ func (m *snapshotDataModel) set(ctx context.Context, found *published) (diags di
 	m.Sizes, more = sizesValue(ctx, c.Sizes)
 	diags.Append(more...)
 	m.Timings, more = timingsValue(ctx, c.Timings)
+	diags.Append(more...)
+	m.Generators, more = stringList(ctx, c.Generators)
 	diags.Append(more...)
 	m.BuiltOn, more = types.ObjectValueFrom(ctx, builtOnType, builtOn(c.Host))
 	diags.Append(more...)

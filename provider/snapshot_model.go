@@ -45,6 +45,7 @@ type snapshotModel struct {
 	Architecture types.String `tfsdk:"architecture"`
 	CreatedAt    types.String `tfsdk:"created_at"`
 	Sizes        types.Object `tfsdk:"sizes"`
+	Generators   types.List   `tfsdk:"random_generators"`
 	Timings      types.Map    `tfsdk:"timings"`
 }
 
@@ -92,6 +93,8 @@ func (m *snapshotModel) setPublished(ctx context.Context, ref snapshot.Ref, mani
 	m.Sizes, diags = sizesValue(ctx, config.Sizes)
 	timings, more := timingsValue(ctx, config.Timings)
 	m.Timings = timings
+	diags.Append(more...)
+	m.Generators, more = stringList(ctx, config.Generators)
 	diags.Append(more...)
 	return diags
 }

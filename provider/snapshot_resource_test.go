@@ -91,6 +91,7 @@ func TestLifecycle(t *testing.T) {
 						"checkpoint": positive{},
 						"packed":     positive{},
 					})),
+					known("random_generators", knownvalue.ListExact(nil)),
 					known("timings", knownvalue.MapPartial(map[string]knownvalue.Check{"boot": knownvalue.NotNull(), "freeze": knownvalue.NotNull()})),
 				},
 			},

@@ -7,6 +7,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/listplanmodifier"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/mapplanmodifier"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/objectplanmodifier"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/planmodifier"
@@ -73,6 +74,9 @@ func timeoutsAttribute(ctx context.Context) schema.Attribute {
 	return attribute
 }
 
+const generatorsDescription = "Runtimes and libraries in the app that have random generators of their own, such as `OpenSSL` or `Ruby`. " +
+	"Without a hook that seeds them anew, all clones give out the same values."
+
 // computedAttributes are what a published snapshot is known by.
 func computedAttributes() map[string]schema.Attribute {
 	keepString := []planmodifier.String{stringplanmodifier.UseStateForUnknown()}
@@ -118,6 +122,12 @@ func computedAttributes() map[string]schema.Attribute {
 				"rootfs":     schema.Int64Attribute{MarkdownDescription: "What the container changed on its disk, uncompressed.", Computed: true},
 				"packed":     schema.Int64Attribute{MarkdownDescription: "All of it as it lies in the store.", Computed: true},
 			},
+		},
+		"random_generators": schema.ListAttribute{
+			MarkdownDescription: generatorsDescription,
+			ElementType:         types.StringType,
+			Computed:            true,
+			PlanModifiers:       []planmodifier.List{listplanmodifier.UseStateForUnknown()},
 		},
 		"timings": schema.MapAttribute{
 			MarkdownDescription: "How long each step of the build took, in seconds: `boot`, `warmup`, `freeze` and others.",

@@ -245,6 +245,7 @@ func donorSpec(opts Options, work string) (engine.Spec, error) {
 	}
 	host.PortBindings, host.PublishAllPorts = nil, false
 	host.RestartPolicy, host.AutoRemove = container.RestartPolicy{}, false
+	config.Healthcheck = &container.HealthConfig{Test: []string{"NONE"}} // nothing else is to run while it is frozen
 	spec.Config, spec.Host = &config, &host
 	if opts.Nomad {
 		if err := addNomad(&config, &host, filepath.Join(work, "nomad")); err != nil {

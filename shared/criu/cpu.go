@@ -15,7 +15,7 @@ import (
 func checkCPU(frozen, here Host) error {
 	var missing []string
 	for _, flag := range frozen.CPUFeatures {
-		if _, found := slices.BinarySearch(here.CPUFeatures, flag); !found && !kernelFlags[flag] {
+		if _, found := slices.BinarySearch(here.CPUFeatures, flag); !found && !kernelFlags[flag] && !speedFlags[flag] {
 			missing = append(missing, flag)
 		}
 	}
@@ -57,6 +57,9 @@ var kernelFlags = flagSet(`
 	tsx_force_abort umip up v_spec_ctrl v_vmsave_vmload vgif virt_ssbd vmcb_clean vme vmmcall vmx vnmi vpid
 	wbnoinvd wdt x2apic x2avic xtopology xtpr
 `)
+
+// speedFlags say that the string instructions are fast. Every processor has these, and programs choose other ones for speed alone.
+var speedFlags = flagSet("erms fsrc fsrm fsrs fzrm")
 
 func flagSet(names string) map[string]bool {
 	set := map[string]bool{}

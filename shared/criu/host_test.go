@@ -98,7 +98,7 @@ func TestHostJSON(t *testing.T) {
 func TestCheckHost(t *testing.T) {
 	frozen := Host{
 		Kernel: "6.12.3-cloud-amd64", CRIU: "4.2.1", CPUModel: "EPYC 1",
-		CPUFeatures: []string{"avx", "avx2", "ibrs", "sse2"}, CPUXFeatures: 7, XSaveSize: 832, XSaveMax: 832,
+		CPUFeatures: []string{"avx", "avx2", "erms", "fsrm", "ibrs", "sse2"}, CPUXFeatures: 7, XSaveSize: 832, XSaveMax: 832,
 	}
 	for name, test := range map[string]struct {
 		change func(*Host)
@@ -111,6 +111,7 @@ func TestCheckHost(t *testing.T) {
 		"older patch":          {func(h *Host) { h.Kernel = "6.12.1" }, ""},
 		"older kernel":         {func(h *Host) { h.Kernel = "6.9.14" }, "made on Linux 6.12.3-cloud-amd64, and this host has 6.9.14"},
 		"more features":        {func(h *Host) { h.CPUFeatures = []string{"aes", "avx", "avx2", "sse2"} }, ""},
+		"slow strings":         {func(h *Host) { h.CPUFeatures = []string{"avx", "avx2", "ibrs", "sse2"} }, ""},
 		"fewer features":       {func(h *Host) { h.CPUFeatures = []string{"ibrs", "sse2"} }, "lacks features of the one that the snapshot was made on (EPYC 1): avx, avx2"},
 		"fewer register sets":  {func(h *Host) { h.CPUXFeatures = 3 }, "XCR0 bits 0x4"},
 		"more register sets":   {func(h *Host) { h.CPUXFeatures = 15 }, ""},

@@ -131,6 +131,13 @@ func TestIdentity(t *testing.T) {
 	fresh(l.identity(cold.ContainerID, "/.criu-docker"), ociruntime.FromBoot, cold.ContainerID[:12])
 	require.NotContains(t, l.sh(cold.ContainerID, "cat /tmp/told || true"), "exec", "hooks are for clones")
 
+	plain := l.witnessed()
+	plain.Host.Runtime = "runc"
+	plain.Config.Entrypoint = []string{"/bin/sleep", "1000"}
+	left := l.run(plain, restore.PolicyNever)
+	require.Equal(t, "runc", l.inspect(left.ContainerID).HostConfig.Runtime, "as its user asked for it")
+	require.Equal(t, "none", strings.TrimSpace(l.sh(left.ContainerID, "test -e /.criu-docker || echo none")))
+
 	none, err := restore.Run(l.ctx, l.eng, restore.Options{Spec: spec, Policy: restore.PolicyAlways, Store: l.store, Cache: l.cache, AfterRestore: []hook.Hook{}})
 	require.NoError(t, err)
 	require.NotContains(t, l.sh(none.ContainerID, "cat /tmp/told"), "exec")

@@ -16,7 +16,8 @@ func TestSnapshotThatCanNotBeRestoredIsNotPublished(t *testing.T) {
 	l := newLab(t)
 	name := l.network6() // where the engine gives each container another address
 	spec := l.ruby(`require "socket"; $stdout.sync = true
-s = UDPSocket.new; s.connect(ARGV[0], 8125); puts "up"; sleep`, subnet4+"1")
+own = Socket.ip_address_list.find { |a| a.ip_address.start_with?(ARGV[0]) }.ip_address
+s = UDPSocket.new; s.connect(own, 8125); puts "up"; sleep`, subnet4)
 	spec.Host.NetworkMode = container.NetworkMode(name)
 	options := build.Options{Spec: spec, Ready: up, Checkpoint: criu.DefaultOptions(), Store: l.store}
 	placeholders := 0

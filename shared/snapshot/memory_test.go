@@ -57,7 +57,7 @@ func TestMemoryIsBounded(t *testing.T) {
 			bound += encoders
 		}
 		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), childTask+"="+task, childDir+"="+dir, "GOMAXPROCS="+strconv.Itoa(processors), "GOGC=20")
+		cmd.Env = append(os.Environ(), childTask+"="+task, childDir+"="+dir, "GOMAXPROCS="+strconv.Itoa(processors), "GOGC=10")
 		cmd.Stderr = os.Stderr
 		out, err := cmd.Output()
 		require.NoError(t, err, task)

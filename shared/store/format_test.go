@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -25,6 +26,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/stretchr/testify/require"
 
+	"github.com/criu-docker/criu-docker/shared/hook"
 	"github.com/criu-docker/criu-docker/shared/snapshot"
 )
 
@@ -61,10 +63,11 @@ func TestFormatNamesTypesAndLimits(t *testing.T) {
 // Every member of the config has a row in the table, and every row a member.
 func TestFormatNamesConfigMembers(t *testing.T) {
 	var documented []string
-	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z_.\\[\\]]+)` \\| ([a-z ]+) \\| (always|if set) \\|").FindAllStringSubmatch(formatDoc(t), -1) {
+	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z_.*\\[\\]]+)` \\| ([a-z ]+) \\| (always|if set) \\|").FindAllStringSubmatch(formatDoc(t), -1) {
 		documented = append(documented, strings.Join(row[1:], ", "))
 	}
-	require.ElementsMatch(t, configMembers(reflect.TypeFor[snapshot.Config](), ""), documented)
+	members := configMembers(reflect.TypeFor[snapshot.Config](), "")
+	require.ElementsMatch(t, append(members, configMembers(reflect.TypeFor[hook.Hook](), "hooks.*[].")...), documented)
 }
 
 // configMembers lists "member, type, presence" of a struct's JSON.
@@ -91,6 +94,10 @@ func configMembers(t reflect.Type, prefix string) []string {
 			list = append(list, configMembers(f, member+".")...)
 		case f.Kind() == reflect.Slice && f.Elem() == t:
 			kind = "list of processes"
+		case f == reflect.TypeFor[[]hook.Hook]():
+			kind = "list of hooks"
+		case f == reflect.TypeFor[[]netip.Addr]():
+			kind = "list of strings"
 		case f.Kind() == reflect.Slice && f.Elem().Kind() == reflect.Struct:
 			list = append(list, configMembers(f.Elem(), member+"[].")...)
 		case f.Kind() == reflect.Slice, f == reflect.TypeFor[*[]string]():

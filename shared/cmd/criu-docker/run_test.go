@@ -217,8 +217,10 @@ func TestRunByPolicy(t *testing.T) {
 				require.ElementsMatch(t, before, p.containers(), "nothing is left of it")
 				return
 			}
-			runtime := map[restore.Start]string{restore.Cold: "runc", restore.Hot: "criu-docker"}[test.start]
-			require.Equal(t, runtime, p.inspectContainer(strings.TrimSpace(o.stdout)).HostConfig.Runtime)
+			host := p.inspectContainer(strings.TrimSpace(o.stdout)).HostConfig
+			require.Equal(t, "criu-docker", host.Runtime, "which gives it an identity")
+			policy := map[restore.Start]string{restore.Cold: "never", restore.Hot: "if_present"}[test.start]
+			require.Equal(t, policy, host.Annotations["io.criu-docker.policy"])
 		})
 	}
 }
