@@ -46,6 +46,8 @@ type lab struct {
 	dir   string // store/ and cache/
 	// memory is how it comes back in the clones that run starts.
 	memory restore.Memory
+	// profiled is what the last build said of its profile.
+	profiled string
 
 	witness
 	criuDirs []string // what there was before the test
@@ -115,7 +117,11 @@ func (l *lab) build(spec engine.Spec, ready build.Probe) *build.Result {
 }
 
 func (l *lab) tryBuild(spec engine.Spec, ready build.Probe, options criu.Options) (*build.Result, error) {
-	return build.Snapshot(l.ctx, l.eng, build.Options{Spec: spec, Ready: ready, Checkpoint: options, Store: l.store})
+	return build.Snapshot(l.ctx, l.eng, build.Options{Spec: spec, Ready: ready, Checkpoint: options, Store: l.store, OnEvent: func(e build.Event) {
+		if e.Step == "profile" && e.Done {
+			l.profiled = e.Message
+		}
+	}})
 }
 
 // run starts a container and returns it with the name of the start.

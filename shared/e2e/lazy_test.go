@@ -48,8 +48,8 @@ func (l *lab) unneeded(built *build.Result) string {
 			rest = append(rest, f.Layer.Digest.Encoded())
 		}
 	}
-	require.Greater(l, len(rest), 10)
-	require.Less(l, len(rest), len(all), "the profile tells what is needed first")
+	require.Greater(l, len(rest), 10, "of %d frames; profile: %s", len(all), l.profiled)
+	require.Less(l, len(rest), len(all), "the profile tells what is needed first: %s", l.profiled)
 	return rest[len(rest)/2]
 }
 
