@@ -26,7 +26,9 @@ shared is shared; among the eight, no two have a value in common unless the tabl
 - **OpenSSL** has a generator of its own in each process, and most runtimes' functions for keys and tokens use it. It reseeds itself when the
   process id changes, and after an hour by the wall clock. A clone has its donor's process ids. So all clones of a snapshot share
   its output until the snapshot is an hour old. ` + "`RAND_poll` and `RAND_add`" + ` reseed it from the kernel for all threads at once, whatever bytes they are given.
-- No setting spares the hook: with ` + "`random = SEED-SRC`" + ` in openssl.cnf, OpenSSL 3.5 fails (“seed sources must not have a parent”).
+- **OpenSSL without a hook.** With a small provider, [openssl/kernel.c](../examples/hooks/openssl/kernel.c), OpenSSL 3 asks the kernel at each call, in all
+  processes and threads of an app that isn't touched for it:` + " `OPENSSL_CONF`" + ` names [a configuration](../examples/hooks/openssl/openssl.cnf).
+  The test has Node and nginx use it. A setting alone does not do: with ` + "`random = SEED-SRC`" + `, OpenSSL 3.5 fails (“seed sources must not have a parent”).
 - **Several processes.** A hook reaches one of them. Where a master forks workers (gunicorn, Puma, nginx, Apache), let the hook make it
   fork new ones, and wait until the old ones are gone: ` + "`nginx/after-restore.sh`" + ` does that. What the master itself has made, such as
   keys that its workers inherit, has to be made anew.

@@ -9,6 +9,7 @@ type runtime struct {
 	source     string // the file with the hook
 	tls        bool   // on port 8443
 	generators []generator
+	openssl    []string // those that need no hook if OpenSSL has the provider; none: not tried
 	note       string
 }
 
@@ -39,9 +40,11 @@ var runtimes = []runtime{
 		name: "Node.js", source: "node/server.js", hook: afterRestore,
 		command: []string{"sh", "-ec", `tcc -shared -nostdlib -o /tmp/reseed.node /hooks/node/reseed.c
 patchelf --clear-execstack /tmp/reseed.node
-exec node /hooks/node/server.js`},
+exec env UV_THREADPOOL_SIZE=1 node /hooks/node/server.js`},
+		openssl: []string{"crypto.randomBytes", "crypto.randomBytes, asynchronous", "crypto.getRandomValues"},
 		generators: []generator{
 			{"crypto.randomBytes", true, "`RAND_poll` by an addon of four lines, `node/reseed.c`: no function of Node reseeds OpenSSL"},
+			{"crypto.randomBytes, asynchronous", true, "the same"},
 			{"crypto.getRandomValues", true, "the same"},
 			{"crypto.randomUUID", true, "the same, then throw away 128: so many are made in advance"},
 			{"Math.random", true, "replace it: V8's can't be seeded"},
@@ -108,6 +111,7 @@ exec node /hooks/node/server.js`},
 	},
 	{
 		name: "nginx", source: "nginx/after-restore.sh", hook: "exec:sh /hooks/nginx/after-restore.sh", tls: true,
+		openssl: []string{"request_id", serverRandom},
 		command: []string{"sh", "/hooks/nginx/start.sh"},
 		generators: []generator{
 			{"request_id", true, "`nginx -s reload`: a new worker seeds itself, since its process id is another one"},
@@ -115,6 +119,15 @@ exec node /hooks/node/server.js`},
 			{ticketKey, true, "before it, write a new file for `ssl_session_ticket_key`: else the master makes a key, from a generator that all clones share"},
 		},
 	},
+}
+
+// withProvider is the runtime with OpenSSL's generators in the kernel.
+func (r runtime) withProvider() runtime {
+	r.command = append([]string{"sh", "-ec", `tcc -shared -nostdlib -o /tmp/kernel.so /hooks/openssl/kernel.c
+patchelf --clear-execstack /tmp/kernel.so
+export OPENSSL_CONF=/hooks/openssl/openssl.cnf
+exec "$@"`, "sh"}, r.command...)
+	return r
 }
 
 // What a TLS client sees.

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -33,6 +34,17 @@ func TestUniqueness(t *testing.T) {
 					requireDistinct(t, g.name, values)
 				} else {
 					require.Equal(t, values[0], values[1], "%s is not shared: say so in runtimes_test.go", g.name)
+				}
+			}
+			if len(r.openssl) > 0 {
+				l.build(t, r.withProvider())
+				untold := l.clones(t, r.withProvider(), 2, nil)
+				for _, g := range r.generators {
+					if values := valuesOf(t, untold, g.name); slices.Contains(r.openssl, g.name) {
+						requireDistinct(t, g.name+" with the provider", values)
+					} else {
+						require.Equal(t, values[0], values[1], "%s with the provider", g.name)
+					}
 				}
 			}
 			for _, values := range append(untold, told...) {

@@ -1,6 +1,7 @@
-%%! -noshell
+%%! -noshell +S 1:1
 -mode(compile).
 
+%% What Erlang offers an app that wants something random.
 values() ->
     [{<<"rand:uniform">>, float_to_binary(rand:uniform())},
      {<<"crypto:strong_rand_bytes">>, binary:encode_hex(crypto:strong_rand_bytes(16))}].

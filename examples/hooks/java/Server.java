@@ -7,7 +7,11 @@ import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.regex.*;
 
-/** java --add-opens java.base/java.lang=ALL-UNNAMED --add-opens java.base/java.util.concurrent=ALL-UNNAMED Server.java */
+/**
+ * What Java offers an app that wants something random, and the hook that reseeds it.
+ *
+ * java --add-opens java.base/java.lang=ALL-UNNAMED --add-opens java.base/java.util.concurrent=ALL-UNNAMED Server.java
+ */
 public class Server {
     static Random random = new Random();
     static SplittableRandom splittable = new SplittableRandom();

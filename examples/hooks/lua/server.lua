@@ -1,3 +1,4 @@
+-- What LuaJIT offers an app that wants something random, and the hook that reseeds it.
 local ffi, socket = require "ffi", require "socket"
 
 ffi.cdef [[

@@ -1,5 +1,5 @@
 #!/bin/sh -e
-# exec hook: workers that are forked now seed OpenSSL's generator from the kernel, since it notices that the process is another one.
+# exec hook for nginx: workers that are forked now seed OpenSSL's generator from the kernel, since it notices that the process is another one.
 openssl rand -out /tmp/ticket.key 80
 old=$(cat /proc/1/task/1/children)
 kill -HUP 1

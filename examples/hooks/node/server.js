@@ -1,9 +1,11 @@
-const crypto = require('node:crypto'), http = require('node:http');
+// What Node offers an app that wants something random, and the hook that reseeds it.
+const crypto = require('node:crypto'), http = require('node:http'), { promisify } = require('node:util');
 
-const values = () => ({
+const values = async () => ({
   'Math.random': Math.random(),
   'crypto.randomUUID': crypto.randomUUID(),
   'crypto.randomBytes': crypto.randomBytes(16).toString('hex'),
+  'crypto.randomBytes, asynchronous': (await promisify(crypto.randomBytes)(16)).toString('hex'), // in another thread
   'crypto.getRandomValues': Buffer.from(crypto.getRandomValues(new Uint8Array(16))).toString('hex'),
 });
 
@@ -24,5 +26,5 @@ http.createServer(async (request, response) => {
     const identity = JSON.parse(Buffer.concat(await request.toArray()));
     afterRestore(Buffer.from(identity.random, 'hex'));
   }
-  response.end(request.url === '/random' ? JSON.stringify(values()) : '');
+  response.end(request.url === '/random' ? JSON.stringify(await values()) : '');
 }).listen(8080);

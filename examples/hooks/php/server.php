@@ -1,4 +1,4 @@
-<?php // A worker that serves many requests, as with RoadRunner, Swoole or FrankenPHP.
+<?php // What PHP offers an app that wants something random, and the hook that reseeds it. A worker that serves many requests, as with RoadRunner, Swoole or FrankenPHP.
 function values(): array {
     return [
         'mt_rand' => mt_rand(),

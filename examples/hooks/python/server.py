@@ -1,3 +1,4 @@
+# What Python offers an app that wants something random, and the hook that reseeds it.
 import http.server, json, random, secrets, ssl, tempfile, uuid
 
 def values():
@@ -29,4 +30,4 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body.encode())
 
-http.server.ThreadingHTTPServer(("", 8080), Handler).serve_forever()
+http.server.HTTPServer(("", 8080), Handler).serve_forever()

@@ -1,3 +1,4 @@
+# What Ruby offers an app that wants something random, and the hook that reseeds it.
 require "json"
 require "openssl"
 require "securerandom"
