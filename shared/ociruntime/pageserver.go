@@ -26,8 +26,9 @@ type pageServer struct {
 	cmd  *exec.Cmd
 	conn *pages.Conn
 	over chan error // gets nil when nothing is missing any more, or why the clone can't go on
-	lazy int        // where CRIU connects
+	lazy int        // where CRIU connects; -1 when it has
 
+	stopped sync.Once
 	mu      sync.Mutex
 	fds     []int
 	compact int
@@ -103,12 +104,26 @@ func (p *pageServer) failure(err error) error {
 	return fmt.Errorf("page server: %w", err)
 }
 
+// done gives the userfaultfds back when nothing is missing any more: nobody answers for what the app touches first from now on, a
+// page of zeros say.
+func (p *pageServer) done() {
+	p.over = nil
+	p.stop()
+}
+
 // stop ends the server, if there is one, and gives the userfaultfds back. The clone must be gone, or have all its memory.
 func (p *pageServer) stop() {
-	if p == nil {
-		return
+	if p != nil {
+		p.stopped.Do(p.end)
 	}
-	_ = unix.Shutdown(p.lazy, unix.SHUT_RDWR)
+}
+
+func (p *pageServer) end() {
+	p.mu.Lock()
+	if p.lazy >= 0 {
+		_ = unix.Shutdown(p.lazy, unix.SHUT_RDWR)
+	}
+	p.mu.Unlock()
 	_ = p.cmd.Process.Kill()
 	_ = p.cmd.Wait() // killed, as it should be
 	p.conn.Close()
@@ -123,7 +138,7 @@ func (p *pageServer) stop() {
 // passOn takes from CRIU what a lazy-pages daemon gets (criu/uffd.c): for each task its pid, which is negative for one
 // that is dead, and its userfaultfd; and a word when all are restored.
 func (p *pageServer) passOn() {
-	defer unix.Close(p.lazy)
+	defer p.closeLazy()
 	criu, _, err := unix.Accept4(p.lazy, unix.SOCK_CLOEXEC)
 	if err != nil {
 		return // stopped, or CRIU failed before
@@ -154,6 +169,14 @@ func (p *pageServer) passOn() {
 			return
 		}
 	}
+}
+
+// closeLazy closes the socket that CRIU connects to. Its number may be another descriptor's from then on.
+func (p *pageServer) closeLazy() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_ = unix.Close(p.lazy)
+	p.lazy = -1
 }
 
 func (p *pageServer) keep(fd int) {

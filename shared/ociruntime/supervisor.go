@@ -318,7 +318,7 @@ func (s *supervision) awaitStart(inv invocation) error {
 			return s.fail(err)
 		case err := <-s.pages.ended():
 			if err == nil {
-				s.pages.over = nil // a small clone misses nothing any more before the engine lets it run
+				s.pages.done() // a small clone misses nothing any more before the engine lets it run
 				continue
 			}
 			return s.fail(s.pages.failure(err))
@@ -388,7 +388,7 @@ func (s *supervision) release(inv invocation) error {
 			return s.fail(err)
 		case err := <-s.pages.ended():
 			if err == nil {
-				s.pages.over = nil // nothing is missing any more, so soon
+				s.pages.done() // so soon, or while hooks run
 				continue
 			}
 			return s.fail(s.pages.failure(err))
