@@ -267,18 +267,30 @@ func (f *Filling) fetchInOrder(ctx context.Context, workers, nice int, wanted fu
 	return g.Wait()
 }
 
-// finish makes the snapshot whole, on disk. Several processes may do so at the same time.
+// finish makes the snapshot whole, on disk. Several processes may come to this at the same time; the first one does it, since another one
+// would meet files that are being replaced. The lock is one on the file, and those on its frames are not in its way.
 func (f *Filling) finish() error {
+	lock := int(f.file.Fd())
+	for {
+		err := unix.Flock(lock, unix.LOCK_EX)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, unix.EINTR) {
+			return fmt.Errorf("locking %s: %w", f.file.Name(), err)
+		}
+	}
+	defer func() { _ = unix.Flock(lock, unix.LOCK_UN) }()
+	if _, err := os.Lstat(filepath.Join(f.dir, wholeFile)); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	if err := pages.WriteSums(filepath.Join(f.dir, snapshot.CheckpointName)); err != nil {
 		return err
 	}
 	if err := noteSizes(f.dir); err != nil {
 		return err
 	}
-	if err := syncTree(f.dir); errors.Is(err, fs.ErrNotExist) {
-		_, err = os.Lstat(filepath.Join(f.dir, wholeFile)) // another process was faster, and has removed the state
-		return err
-	} else if err != nil {
+	if err := syncTree(f.dir); err != nil {
 		return err
 	}
 	if err := markWhole(f.dir); err != nil {
