@@ -72,8 +72,8 @@ func TestClientsThatConnectEarly(t *testing.T) {
 	l.build(l.ballast(), ballastReady)
 	bridge, err := l.eng.Client.NetworkInspect(l.ctx, "bridge", network.InspectOptions{})
 	require.NoError(t, err)
-	const first, clones = 18100, 8 // ports; nobody else's in a node
-	var group errgroup.Group
+	const first, clones = 18100, 8            // ports; nobody else's in a node
+	group, ctx := errgroup.WithContext(l.ctx) // a start that fails ends the waiting for its answer
 	for i := range clones {
 		port := strconv.Itoa(first + i)
 		spec := l.ballast()
@@ -87,7 +87,7 @@ func TestClientsThatConnectEarly(t *testing.T) {
 			var timeout net.Error
 			for {
 				_, err := l.get("http://" + net.JoinHostPort(bridge.IPAM.Config[0].Gateway, port) + "/") // by the address that is translated
-				if err == nil || errors.As(err, &timeout) && timeout.Timeout() || l.ctx.Err() != nil {
+				if err == nil || errors.As(err, &timeout) && timeout.Timeout() || ctx.Err() != nil {
 					return err
 				}
 			}

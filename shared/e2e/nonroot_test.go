@@ -43,7 +43,7 @@ func TestProcessesThatAreNotRoot(t *testing.T) {
 			s.Config.Entrypoint[3] = `touch /data/theirs 2>/dev/null && exit 1;` + strings.Replace(owner, "/data", "/tmp", 1)
 		}, []string{"0"}},
 		{"limits", func(s *engine.Spec) {
-			s.Host.Ulimits = []*container.Ulimit{{Name: "nofile", Soft: 100, Hard: 200}, {Name: "core"}, {Name: "nproc", Soft: 50, Hard: 60}}
+			s.Host.Ulimits = []*container.Ulimit{{Name: "nofile", Soft: 100, Hard: 200}, {Name: "core"}, {Name: "nproc", Soft: 5000, Hard: 6000}} // of all containers of this user
 		}, []string{"1000"}},
 		{"a server that gives root up", func(s *engine.Spec) {
 			s.Config.User = "0"
