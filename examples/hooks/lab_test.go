@@ -4,13 +4,11 @@ package hooks
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
-	"strings"
 	"testing"
 	"time"
 
@@ -22,6 +20,7 @@ import (
 	"github.com/criu-docker/criu-docker/shared/cache"
 	"github.com/criu-docker/criu-docker/shared/criu"
 	"github.com/criu-docker/criu-docker/shared/engine"
+	"github.com/criu-docker/criu-docker/shared/hook"
 	"github.com/criu-docker/criu-docker/shared/restore"
 	"github.com/criu-docker/criu-docker/shared/store"
 )
@@ -77,28 +76,32 @@ func (l *lab) spec(r runtime) engine.Spec {
 	}
 }
 
-// build freezes a service that has used its generators.
+// build freezes a service that has used its generators. Its clones have its hook.
 func (l *lab) build(t *testing.T, r runtime) {
 	t.Helper()
-	_, err := build.Snapshot(l.ctx, l.eng, build.Options{
+	h, err := hook.Parse(r.hook)
+	require.NoError(t, err)
+	h.Timeout = patience
+	_, err = build.Snapshot(l.ctx, l.eng, build.Options{
 		Spec: l.spec(r), Ready: build.Probe{Type: build.ProbeHTTP, Port: 8080, Timeout: patience},
 		Warmup:     []build.WarmupRequest{{Method: http.MethodGet, Path: "/random", Port: 8080}},
 		Checkpoint: criu.DefaultOptions(), Store: l.store, NoProfile: true,
+		Hooks: hook.Hooks{AfterRestore: []hook.Hook{h}},
 	})
 	require.NoError(t, err)
 }
 
-// clone starts one and returns its address.
-func (l *lab) clone(r runtime) (id, ip string, err error) {
-	result, err := restore.Run(l.ctx, l.eng, restore.Options{Spec: l.spec(r), Policy: restore.PolicyAlways, Store: l.store, Cache: l.cache})
+// clone starts one, with the hooks, if not nil, in place of the snapshot's, and returns its address.
+func (l *lab) clone(r runtime, hooks []hook.Hook) (ip string, err error) {
+	result, err := restore.Run(l.ctx, l.eng, restore.Options{Spec: l.spec(r), Policy: restore.PolicyAlways, Store: l.store, Cache: l.cache, AfterRestore: hooks})
 	if err != nil {
-		return "", "", err
+		return "", err
 	}
 	c, err := l.eng.Client.ContainerInspect(l.ctx, result.ContainerID)
 	if err != nil {
-		return "", "", err
+		return "", err
 	}
-	return c.ID, c.NetworkSettings.Networks["bridge"].IPAddress, nil
+	return c.NetworkSettings.Networks["bridge"].IPAddress, nil
 }
 
 // ask returns what a service made of its generators.
@@ -129,34 +132,4 @@ func request(ctx context.Context, method, url string, body io.Reader) ([]byte, e
 		err = fmt.Errorf("%s %s: %s", method, url, resp.Status)
 	}
 	return answer, err
-}
-
-// tell does what the hook says.
-func (l *lab) tell(id, ip, hook string) error {
-	random := make([]byte, 64)
-	_, _ = rand.Read(random) // never fails
-	if path, ok := strings.CutPrefix(hook, "http://:8080"); ok {
-		_, err := request(l.ctx, http.MethodPost, "http://"+ip+":8080"+path, strings.NewReader(fmt.Sprintf(`{"random": "%x"}`, random)))
-		return err
-	}
-	command, _ := strings.CutPrefix(hook, "exec:")
-	exec, err := l.eng.Client.ContainerExecCreate(l.ctx, id, container.ExecOptions{
-		Cmd: []string{"sh", "-c", command}, AttachStdout: true, Env: []string{fmt.Sprintf("CRIU_DOCKER_RANDOM=%x", random)},
-	})
-	if err != nil {
-		return err
-	}
-	attached, err := l.eng.Client.ContainerExecAttach(l.ctx, exec.ID, container.ExecAttachOptions{})
-	if err != nil {
-		return err
-	}
-	defer attached.Close()
-	if _, err := io.Copy(io.Discard, attached.Reader); err != nil {
-		return err
-	}
-	done, err := l.eng.Client.ContainerExecInspect(l.ctx, exec.ID)
-	if err == nil && done.ExitCode != 0 {
-		err = fmt.Errorf("exit code %d", done.ExitCode)
-	}
-	return err
 }

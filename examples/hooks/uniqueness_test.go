@@ -9,6 +9,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/criu-docker/criu-docker/shared/hook"
 )
 
 var update = flag.Bool("update", false, "write docs/randomness.md instead of comparing it")
@@ -22,8 +24,8 @@ func TestUniqueness(t *testing.T) {
 		t.Run(r.name, func(t *testing.T) {
 			defer l.removeContainers(t)
 			l.build(t, r)
-			untold := l.clones(t, r, 2, nil)
-			told := l.clones(t, r, 8, &r.hook)
+			untold := l.clones(t, r, 2, []hook.Hook{})
+			told := l.clones(t, r, 8, nil)
 			for _, g := range r.generators {
 				if values := valuesOf(t, untold, g.name); g.shared {
 					require.Equal(t, values[0], values[1], "%s is not shared: say so in runtimes_test.go", g.name)
@@ -38,7 +40,7 @@ func TestUniqueness(t *testing.T) {
 			}
 			if len(r.openssl) > 0 {
 				l.build(t, r.withProvider())
-				untold := l.clones(t, r.withProvider(), 2, nil)
+				untold := l.clones(t, r.withProvider(), 2, []hook.Hook{})
 				for _, g := range r.generators {
 					if values := valuesOf(t, untold, g.name); slices.Contains(r.openssl, g.name) {
 						requireDistinct(t, g.name+" with the provider", values)
@@ -63,21 +65,16 @@ func TestUniqueness(t *testing.T) {
 	require.Equal(t, page(), string(current), "run this test with -update")
 }
 
-// clones starts so many of one snapshot at once, tells them with the hook, if any, and returns what each answers first.
-func (l *lab) clones(t *testing.T, r runtime, count int, hook *string) []map[string]any {
+// clones starts so many of one snapshot at once, with the hooks, if not nil, in place of the snapshot's, and returns what each answers first.
+func (l *lab) clones(t *testing.T, r runtime, count int, hooks []hook.Hook) []map[string]any {
 	t.Helper()
 	answers := make([]map[string]any, count)
 	var group errgroup.Group
 	for i := range count {
 		group.Go(func() error {
-			id, ip, err := l.clone(r)
+			ip, err := l.clone(r, hooks)
 			if err != nil {
 				return err
-			}
-			if hook != nil {
-				if err := l.tell(id, ip, *hook); err != nil {
-					return fmt.Errorf("after_restore: %w", err)
-				}
 			}
 			values, err := ask(l.ctx, ip)
 			if err != nil {
