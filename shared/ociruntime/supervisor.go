@@ -135,6 +135,10 @@ type supervision struct {
 func (s *supervision) begin(inv invocation, ready *os.File) error {
 	ctx, cancel := context.WithTimeoutCause(context.Background(), s.timeout, fmt.Errorf("the restore did not begin within %s", s.timeout))
 	defer cancel()
+	// First what a CRIU needs that calls.
+	if err := s.run.makeSub(containersDir, s.id, workName); err != nil {
+		return err
+	}
 	if err := s.listen(); err != nil {
 		return err
 	}
@@ -208,9 +212,6 @@ func (s *supervision) take(conn *net.UnixConn) {
 }
 
 func (s *supervision) startRestore(inv invocation) error {
-	if err := s.run.makeSub(containersDir, s.id, workName); err != nil {
-		return err
-	}
 	self, err := os.Executable()
 	if err != nil {
 		return err
