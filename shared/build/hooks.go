@@ -15,16 +15,11 @@ func (d *donor) tell(ctx context.Context, addr string) error {
 		return nil
 	}
 	end := d.progress.begin("before_freeze")
-	for i, h := range d.opts.Hooks.BeforeFreeze {
-		hctx, cancel := context.WithTimeoutCause(ctx, h.Limit(), fmt.Errorf("it was not done within %s", h.Limit()))
-		err := d.runHook(hctx, h, addr)
-		if cause := context.Cause(hctx); err != nil && cause != nil {
-			err = fmt.Errorf("%w: %w", cause, err)
-		}
-		cancel()
-		if err != nil {
-			return fmt.Errorf("before_freeze[%d], %s: %w", i, h, err)
-		}
+	err := hook.Run(ctx, "before_freeze", d.opts.Hooks.BeforeFreeze, func(ctx context.Context, h hook.Hook) error {
+		return d.runHook(ctx, h, addr)
+	})
+	if err != nil {
+		return err
 	}
 	end("told")
 	return nil

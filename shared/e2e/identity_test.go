@@ -68,6 +68,7 @@ var tolds = []hook.Hook{
 	{Type: hook.Signal, Signal: "USR1"},
 	{Type: hook.Exec, Command: []string{"/bin/sh", "-c", "echo exec $KEPT $CRIU_DOCKER_GENERATION $CRIU_DOCKER_RANDOM $(id -u) >> /tmp/told"}},
 	{Type: hook.HTTP, Port: 80, Path: "/told"},
+	{Type: hook.Exec, Command: []string{"/bin/sh", "-c", "sleep 1000 >/dev/null 2>&1 &"}}, // it leaves something behind
 }
 
 // TestIdentity: every container of ours is told what it is before it runs, at each start, and clones by their hooks too, in time.
@@ -130,6 +131,14 @@ func TestIdentity(t *testing.T) {
 	require.NoError(t, l.eng.Client.ContainerRestart(l.ctx, cold.ContainerID, container.StopOptions{}))
 	fresh(l.identity(cold.ContainerID, "/.criu-docker"), ociruntime.FromBoot, cold.ContainerID[:12])
 	require.NotContains(t, l.sh(cold.ContainerID, "cat /tmp/told || true"), "exec", "hooks are for clones")
+
+	fixed := l.spec(tiny, "")
+	fixed.Host.ReadonlyRootfs = true
+	l.build(fixed, tinyReady)
+	for policy, origin := range map[restore.Policy]ociruntime.Origin{restore.PolicyNever: ociruntime.FromBoot, restore.PolicyAlways: ociruntime.FromSnapshot} {
+		r := l.run(fixed, policy)
+		fresh(l.identity(r.ContainerID, "/.criu-docker"), origin, r.ContainerID[:12])
+	}
 
 	plain := l.witnessed()
 	plain.Host.Runtime = "runc"

@@ -3,6 +3,7 @@
 package hook
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -147,6 +148,27 @@ func ValidateAll(hooks []Hook) error {
 		}
 	}
 	return nil
+}
+
+// Run runs hooks in their order, each within its time, by what runs one of them. The error names the first one that fails: "after_restore[1],
+// signal:HUP: …".
+func Run(ctx context.Context, list string, hooks []Hook, run func(context.Context, Hook) error) error {
+	for i, h := range hooks {
+		if err := h.within(ctx, run); err != nil {
+			return fmt.Errorf("%s[%d], %s: %w", list, i, h, err)
+		}
+	}
+	return nil
+}
+
+func (h Hook) within(ctx context.Context, run func(context.Context, Hook) error) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, h.Limit(), fmt.Errorf("it was not done within %s", h.Limit()))
+	defer cancel()
+	err := run(ctx, h)
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		err = fmt.Errorf("%w: %w", cause, err)
+	}
+	return err
 }
 
 // Limit is how long the hook may take.

@@ -1,6 +1,7 @@
 package hook
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -52,6 +53,22 @@ func TestOverride(t *testing.T) {
 	require.Len(t, others, 2)
 	_, err = ParseOverride([]string{"none", "signal:HUP"})
 	require.ErrorContains(t, err, `"none": want signal:NAME`)
+}
+
+func TestRun(t *testing.T) {
+	var ran []Hook
+	hooks := []Hook{{Type: Signal, Signal: "HUP"}, {Type: Exec, Command: []string{"x"}, Timeout: time.Millisecond}, {Type: Signal, Signal: "USR1"}}
+	err := Run(t.Context(), "before_freeze", hooks, func(ctx context.Context, h Hook) error {
+		ran = append(ran, h)
+		if h.Type == Exec {
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		return nil
+	})
+	require.EqualError(t, err, `before_freeze[1], exec:["x"]: it was not done within 1ms: context deadline exceeded`)
+	require.Equal(t, hooks[:2], ran, "none after one that fails")
+	require.NoError(t, Run(t.Context(), "before_freeze", nil, nil))
 }
 
 func TestLimit(t *testing.T) {

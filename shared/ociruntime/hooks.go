@@ -24,9 +24,6 @@ import (
 	"github.com/criu-docker/criu-docker/shared/hook"
 )
 
-// errHook is that an app could not be told that it is a clone.
-var errHook = errors.New("after_restore")
-
 // runHooks tells the app that it is a clone, in a goroutine of its own, and returns a channel that gets what came of it.
 func (s *supervision) runHooks(inv invocation) <-chan error {
 	result := make(chan error, 1)
@@ -35,24 +32,14 @@ func (s *supervision) runHooks(inv invocation) <-chan error {
 		return result
 	}
 	go func() {
-		result <- func() error {
-			var i Identity
-			if err := readJSON(s.path(identityName), &i); err != nil {
-				return fmt.Errorf("%w: %w", errHook, err)
-			}
-			for n, h := range s.request.AfterRestore {
-				ctx, cancel := context.WithTimeoutCause(context.Background(), h.Limit(), fmt.Errorf("it was not done within %s", h.Limit()))
-				err := s.runHook(ctx, inv, h, i)
-				if cause := context.Cause(ctx); err != nil && cause != nil {
-					err = fmt.Errorf("%w: %w", cause, err)
-				}
-				cancel()
-				if err != nil {
-					return fmt.Errorf("%w[%d], %s: %w", errHook, n, h, err)
-				}
-			}
-			return nil
-		}()
+		var i Identity
+		err := readJSON(s.path(identityName), &i)
+		if err == nil {
+			err = hook.Run(context.Background(), "after_restore", s.request.AfterRestore, func(ctx context.Context, h hook.Hook) error {
+				return s.runHook(ctx, inv, h, i)
+			})
+		}
+		result <- err
 	}()
 	return result
 }
