@@ -98,6 +98,7 @@ func TestBadRun(t *testing.T) {
 		"no such command":  {`entrypoint = ["/no/such/command"]`, `/no/such/command`},
 		"no such network":  {`network_mode = "no-such-network"`, `no-such-network`},
 		"failing warm-up":  {`warm_up = [{ path = "/", status = 418 }]`, `warm-up request 1`},
+		"failing hook":     {`hooks = { before_freeze = [{ exec = { command = ["/bin/busybox", "false"] } }] }`, `before_freeze\[0\]`},
 		"no time to build": {`timeouts = { create = "1ms" }`, `deadline exceeded`},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -49,28 +49,15 @@ func hookList(description string) schema.Attribute {
 						"with, and the identity as `CRIU_DOCKER_GENERATION`, `CRIU_DOCKER_RANDOM` and others.",
 					Optional: true,
 					Attributes: map[string]schema.Attribute{
-						"command": schema.ListAttribute{
-							MarkdownDescription: "The command and its arguments; no shell is involved.",
-							ElementType:         types.StringType,
-							Required:            true,
-							Validators:          []validator.List{listvalidator.SizeAtLeast(1), listvalidator.NoNullValues()},
-						},
+						"command": commandAttribute(),
 					},
 				},
 				"http": schema.SingleNestedAttribute{
 					MarkdownDescription: "A POST request, whose body is the identity in JSON, and which is to be answered with a 2xx status.",
 					Optional:            true,
 					Attributes: map[string]schema.Attribute{
-						"port": schema.Int64Attribute{
-							MarkdownDescription: "Port in the container.",
-							Required:            true,
-							Validators:          []validator.Int64{portNumber()},
-						},
-						"path": schema.StringAttribute{
-							MarkdownDescription: "Path and query. Default `/`.",
-							Optional:            true,
-							Validators:          []validator.String{urlPath()},
-						},
+						"port": portAttribute(),
+						"path": pathAttribute(),
 					},
 				},
 				"timeout": schema.StringAttribute{

@@ -76,16 +76,8 @@ func readyAttribute() schema.Attribute {
 				Optional:            true,
 				Validators:          []validator.Object{objectvalidator.ExactlyOneOf(probes...)},
 				Attributes: map[string]schema.Attribute{
-					"port": schema.Int64Attribute{
-						MarkdownDescription: "Port in the container.",
-						Required:            true,
-						Validators:          []validator.Int64{portNumber()},
-					},
-					"path": schema.StringAttribute{
-						MarkdownDescription: "Path and query. Default `/`.",
-						Optional:            true,
-						Validators:          []validator.String{urlPath()},
-					},
+					"port": portAttribute(),
+					"path": pathAttribute(),
 					"status": schema.Int64Attribute{
 						MarkdownDescription: "Status that the answer must have. Default: any 2xx or 3xx.",
 						Optional:            true,
@@ -97,23 +89,14 @@ func readyAttribute() schema.Attribute {
 				MarkdownDescription: "Ready when a TCP connection is accepted.",
 				Optional:            true,
 				Attributes: map[string]schema.Attribute{
-					"port": schema.Int64Attribute{
-						MarkdownDescription: "Port in the container.",
-						Required:            true,
-						Validators:          []validator.Int64{portNumber()},
-					},
+					"port": portAttribute(),
 				},
 			},
 			"exec": schema.SingleNestedAttribute{
 				MarkdownDescription: "Ready when a command in the container exits with 0.",
 				Optional:            true,
 				Attributes: map[string]schema.Attribute{
-					"command": schema.ListAttribute{
-						MarkdownDescription: "The command and its arguments; no shell is involved.",
-						ElementType:         types.StringType,
-						Required:            true,
-						Validators:          []validator.List{listvalidator.SizeAtLeast(1), listvalidator.NoNullValues()},
-					},
+					"command": commandAttribute(),
 				},
 			},
 			"log": schema.SingleNestedAttribute{
@@ -183,5 +166,32 @@ func warmUpAttribute() schema.Attribute {
 				Validators:          []validator.Int64{int64validator.AtLeast(1)},
 			},
 		}},
+	}
+}
+
+// What probes and hooks have in common.
+
+func portAttribute() schema.Int64Attribute {
+	return schema.Int64Attribute{
+		MarkdownDescription: "Port in the container.",
+		Required:            true,
+		Validators:          []validator.Int64{portNumber()},
+	}
+}
+
+func pathAttribute() schema.StringAttribute {
+	return schema.StringAttribute{
+		MarkdownDescription: "Path and query. Default `/`.",
+		Optional:            true,
+		Validators:          []validator.String{urlPath()},
+	}
+}
+
+func commandAttribute() schema.ListAttribute {
+	return schema.ListAttribute{
+		MarkdownDescription: "The command and its arguments; no shell is involved.",
+		ElementType:         types.StringType,
+		Required:            true,
+		Validators:          []validator.List{listvalidator.SizeAtLeast(1), listvalidator.NoNullValues()},
 	}
 }
