@@ -18,25 +18,25 @@ Tell the app that it is a clone, with a hook that runs before the clone is reach
     criu-docker build web:1.4 --ready http://:8080/ --after-restore http://:8080/after-restore
 
 The hook gets 64 random bytes that no other clone has. The services below reseed everything from them, and are meant to be
-copied. The test that writes this page starts two clones of each without the hook, and eight with it. In the first two, what is
-shared is shared; among the eight, no two have a value in common unless the table says so.
+copied. The test that writes this page starts four clones of each without the hook, and eight with it. Two of the four have
+in common what is shared; among the eight, no two have a value in common unless the table says so.
 
 ## What to know
 
 - **OpenSSL** has a generator of its own in each process, and most runtimes' functions for keys and tokens use it. It reseeds itself when the
-  process id changes, and after an hour by the wall clock. A clone has its donor's process ids. So all clones of a snapshot share
+  process id changes, and after an hour by the wall clock (its source says so; the test's clones are seconds old). A clone has its donor's process ids. So all clones of a snapshot share
   its output until the snapshot is an hour old. ` + "`RAND_poll` and `RAND_add`" + ` reseed it from the kernel for all threads at once, whatever bytes they are given.
 - **OpenSSL without a hook.** With a small provider, [openssl/kernel.c](../examples/hooks/openssl/kernel.c), OpenSSL 3 asks the kernel at each call, in all
   processes and threads of an app that isn't touched for it:` + " `OPENSSL_CONF`" + ` names [a configuration](../examples/hooks/openssl/openssl.cnf).
   The test has Node and nginx use it. A setting alone does not do: with ` + "`random = SEED-SRC`" + `, OpenSSL 3.5 fails (“seed sources must not have a parent”).
-- **Several processes.** A hook reaches one of them. Where a master forks workers (gunicorn, Puma, nginx, Apache), let the hook make it
-  fork new ones, and wait until the old ones are gone: ` + "`nginx/after-restore.sh`" + ` does that. What the master itself has made, such as
+- **Several processes.** A hook reaches one of them. Where a master forks workers, let the hook make it fork new ones, and wait until the old ones are gone: ` + "`nginx/after-restore.sh`" + `
+  does that. Other servers of that kind (gunicorn, Puma, Apache) were not tried. What the master itself has made, such as
   keys that its workers inherit, has to be made anew.
 - **What was made before the freeze** stays as it is: instance ids, keys, connection pools' tokens, batches of ids. Make them when they are first
   needed, or again in the hook.
 - **The kernel's own** are never shared: ` + "`getrandom`, `/dev/urandom`" + `, and the C library's shortcut through the vDSO, whose state
   comes back empty since it is in memory that the kernel may drop (` + "`MAP_DROPPABLE`" + `).
-- **Seeds of hash tables** (` + "`PYTHONHASHSEED`" + `, Ruby's and V8's) are the same in all clones of a snapshot, and no hook changes them.
+- **Seeds of hash tables** are made at boot, and so the same in all clones of a snapshot; no hook changes them. The test looks at Python's.
 `
 
 // page is docs/randomness.md.

@@ -33,6 +33,7 @@ var runtimes = []runtime{
 			{"ssl.RAND_bytes", true, "`ssl.RAND_add(bytes, len(bytes))`"},
 			{"tempfile", true, "`tempfile._name_sequence = None`; not needed, since a name that is taken is not used"},
 			{"uuid.uuid4", false, kernel},
+			{"hash of a string", true, ""},
 			{"secrets.token_hex", false, kernel + ", as `os.urandom` and `random.SystemRandom` do"},
 		},
 	},
@@ -49,8 +50,8 @@ exec env UV_THREADPOOL_SIZE=1 node /hooks/node/server.js`},
 			{"crypto.randomUUID", true, "the same, then throw away 128: so many are made in advance"},
 			{"Math.random", true, "replace it: V8's can't be seeded"},
 		},
-		note: "`reseed.c` is compiled with `cc -shared -fPIC -o reseed.node reseed.c`, and works with Debian's Node as with any that exports OpenSSL's " +
-			"functions. Each worker thread has its own `crypto.randomUUID` and `Math.random`.",
+		note: "`reseed.c` is compiled with `cc -shared -fPIC -o reseed.node reseed.c`, and was tried with Debian's Node, which shares OpenSSL's library with " +
+			"it. Each worker thread has its own `crypto.randomUUID` and `Math.random`.",
 	},
 	{
 		name: "Ruby", source: "ruby/server.rb", hook: afterRestore, command: []string{"ruby", "/hooks/ruby/server.rb"},
@@ -71,7 +72,7 @@ exec env UV_THREADPOOL_SIZE=1 node /hooks/node/server.js`},
 			{"random_bytes", false, kernel + ", as `random_int` does"},
 			{"Random\\Randomizer", false, kernel + ", with its default engine"},
 		},
-		note: "This is PHP that serves many requests in one run, as with RoadRunner or Swoole. The built-in web server (`php -S`) starts each " +
+		note: "This is PHP that serves many requests in one run. The built-in web server (`php -S`) starts each " +
 			"request anew and seeds `mt_rand` and `lcg_value` then. OpenSSL's generator goes on, and is shared there as well.",
 	},
 	{

@@ -24,28 +24,28 @@ func TestUniqueness(t *testing.T) {
 		t.Run(r.name, func(t *testing.T) {
 			defer l.removeContainers(t)
 			l.build(t, r)
-			untold := l.clones(t, r, 2, []hook.Hook{})
+			untold := l.clones(t, r, untoldClones, []hook.Hook{})
 			told := l.clones(t, r, 8, nil)
 			for _, g := range r.generators {
 				if values := valuesOf(t, untold, g.name); g.shared {
-					require.Equal(t, values[0], values[1], "%s is not shared: say so in runtimes_test.go", g.name)
+					requireShared(t, g.name, values)
 				} else {
 					requireDistinct(t, g.name, values)
 				}
 				if values := valuesOf(t, told, g.name); g.cure != "" {
 					requireDistinct(t, g.name, values)
 				} else {
-					require.Equal(t, values[0], values[1], "%s is not shared: say so in runtimes_test.go", g.name)
+					requireShared(t, g.name, values)
 				}
 			}
 			if len(r.openssl) > 0 {
 				l.build(t, r.withProvider())
-				untold := l.clones(t, r.withProvider(), 2, []hook.Hook{})
+				untold := l.clones(t, r.withProvider(), untoldClones, []hook.Hook{})
 				for _, g := range r.generators {
 					if values := valuesOf(t, untold, g.name); slices.Contains(r.openssl, g.name) {
 						requireDistinct(t, g.name+" with the provider", values)
 					} else {
-						require.Equal(t, values[0], values[1], "%s with the provider", g.name)
+						requireShared(t, g.name+" with the provider", values)
 					}
 				}
 			}
@@ -99,6 +99,15 @@ func valuesOf(t *testing.T, answers []map[string]any, name string) []string {
 		values = append(values, fmt.Sprint(answer[name]))
 	}
 	return values
+}
+
+// untoldClones are so many that two have the same value although the threads of an app may each have a generator, and which one of them
+// answers first in a clone is chance.
+const untoldClones = 4
+
+func requireShared(t *testing.T, name string, values []string) {
+	t.Helper()
+	require.Less(t, len(slices.Compact(slices.Sorted(slices.Values(values)))), len(values), "%s is not shared: say so in runtimes_test.go: %s", name, values)
 }
 
 func requireDistinct(t *testing.T, name string, values []string) {

@@ -7,6 +7,7 @@ def values():
         "uuid.uuid4": str(uuid.uuid4()),
         "secrets.token_hex": secrets.token_hex(16),
         "ssl.RAND_bytes": ssl.RAND_bytes(16).hex(),
+        "hash of a string": hash("a"),  # by a seed that is made at boot
         "tempfile": next(tempfile._get_candidate_names()),
     }
 
