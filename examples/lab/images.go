@@ -21,6 +21,8 @@ type image struct {
 	// Recipe is everything that decides what is in the image; its hash keys the cache.
 	Recipe any
 	Config imageConfig
+	// ForTests is true for one that takes long to make and that nothing but tests needs: it is made when they are run.
+	ForTests bool
 	// Build fills an empty directory with the image's root file system.
 	Build func(ctx context.Context, lab *Lab, dir string) error
 }
@@ -45,6 +47,17 @@ func imageNames() []string {
 	var names []string
 	for _, i := range images() {
 		names = append(names, i.Name)
+	}
+	return names
+}
+
+// usualImages are the names of those that each node has.
+func usualImages() []string {
+	var names []string
+	for _, i := range images() {
+		if !i.ForTests {
+			names = append(names, i.Name)
+		}
 	}
 	return names
 }

@@ -14,8 +14,9 @@ rm -rf /tmp/*
 ` + trimImage,
 	}
 	return image{
-		Name:   "runtimes",
-		Recipe: r.keyed(),
+		Name:     "runtimes",
+		ForTests: true,
+		Recipe:   r.keyed(),
 		Config: imageConfig{
 			Cmd:          []string{"sh"},
 			Env:          []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"},

@@ -39,7 +39,7 @@ func upCommand(lab *Lab) *cobra.Command {
 	flags := cmd.Flags()
 	flags.IntVar(&o.nodes, "nodes", 1, "number of nodes (node1, node2, …); more that run already stay")
 	flags.StringSliceVar(&o.install, "install", nil, "binaries to install into the nodes, as install-binary does")
-	flags.StringSliceVar(&o.images, "images", imageNames(), "images to build and load")
+	flags.StringSliceVar(&o.images, "images", usualImages(), "images to build and load")
 	flags.BoolVar(&o.nomad, "nomad", true, "run a Nomad agent on each node")
 	flags.BoolVar(&o.bare, "bare", false, "leave Docker and Nomad as a distribution installs them: no daemon.json, no runtime, no driver")
 	return cmd
