@@ -247,6 +247,17 @@ func driverEvents(alloc *api.Allocation) []string {
 	return messages
 }
 
+// events waits for so many messages of the driver, and returns an allocation's: Nomad's client tells them later than the state of a task.
+func (c *cluster) events(alloc *api.Allocation, want int) []string {
+	c.t.Helper()
+	var messages []string
+	c.eventually(func(t *assert.CollectT) {
+		messages = driverEvents(c.refresh(alloc))
+		require.GreaterOrEqual(t, len(messages), want, messages)
+	})
+	return messages
+}
+
 // refresh reads an allocation again.
 func (c *cluster) refresh(alloc *api.Allocation) *api.Allocation {
 	c.t.Helper()

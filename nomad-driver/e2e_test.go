@@ -147,7 +147,7 @@ func testHotAndCold(t *testing.T, c *cluster, ref string) {
 	for _, alloc := range allocs {
 		// Nomad mounts the directory so; what a task has of it must not be less.
 		require.Regexp(t, `rw,.*noexec`, c.exec(alloc, "grep ' /secrets ' /proc/1/mountinfo"))
-		events := strings.Join(driverEvents(alloc), "\n")
+		events := strings.Join(c.events(alloc, 1), "\n")
 		if alloc.TaskGroup == "hot" {
 			require.Contains(t, events, "Restored from snapshot "+ref+" in ")
 			c.exec(alloc, "kill -USR1 1")
@@ -233,7 +233,7 @@ func testRestartAfterFailure(t *testing.T, c *cluster) {
 		require.Equal(t, "running", state.State)
 	})
 	restored := 0
-	for _, e := range driverEvents(c.refresh(alloc)) {
+	for _, e := range c.events(alloc, 2) {
 		if strings.HasPrefix(e, "Restored from snapshot ") {
 			restored++
 		}

@@ -73,13 +73,13 @@ func testLostClone(t *testing.T, c *cluster, eng *engine.Engine) {
 		require.EqualValues(t, 1, state.Restarts)
 		require.Equal(t, "running", state.State)
 	})
-	alloc = c.refresh(alloc)
 	const why = "the clone was killed before all of its memory was there: page server: it was killed"
-	events := driverEvents(alloc)
+	events := c.events(alloc, 3)
 	require.Len(t, events, 3, events)
 	require.Contains(t, events[0], "Restored from snapshot ")
 	require.Contains(t, events[1], "Lost: "+why)
 	require.Contains(t, events[2], "Restored from snapshot ")
+	alloc = c.refresh(alloc)
 	var ends []string
 	for _, e := range alloc.TaskStates["app"].Events {
 		if e.Type == api.TaskTerminated {
