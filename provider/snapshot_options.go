@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"math"
 	"slices"
 
 	"github.com/docker/docker/api/types/container"
@@ -125,7 +126,24 @@ func (m *snapshotModel) hostConfig(d *decoder) *container.HostConfig {
 		host.Ulimits = append(host.Ulimits, u)
 	}
 	slices.SortFunc(host.Ulimits, func(a, b *units.Ulimit) int { return cmp.Compare(a.Name, b.Name) })
+	m.limit(host, d)
 	return host
+}
+
+type resourcesModel struct {
+	Memory    types.Int64   `tfsdk:"memory"`
+	CPUs      types.Float64 `tfsdk:"cpus"`
+	CPUShares types.Int64   `tfsdk:"cpu_shares"`
+	CPUSet    types.String  `tfsdk:"cpu_set"`
+}
+
+func (m *snapshotModel) limit(host *container.HostConfig, d *decoder) {
+	var r resourcesModel
+	d.object(m.Resources, &r)
+	host.Memory = r.Memory.ValueInt64() * units.MiB
+	host.NanoCPUs = int64(math.Round(r.CPUs.ValueFloat64() * 1e9))
+	host.CPUShares = r.CPUShares.ValueInt64()
+	host.CpusetCpus = r.CPUSet.ValueString()
 }
 
 type readyModel struct {

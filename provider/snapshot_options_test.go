@@ -41,8 +41,9 @@ func TestOptionsOfEverything(t *testing.T) {
 			"ipc_mode": "private", "pid_mode": "host", "uts_mode": "host", "userns_mode": "host", "cgroupns_mode": "private",
 			"ulimits": object{"nproc": "10", "nofile": "1024:4096"}, "sysctls": object{"net.core.somaxconn": "1024"},
 		},
-		"ready":   object{"http": object{"port": 3000, "path": "/up", "status": 204}, "interval": "50ms", "timeout": "90s"},
-		"warm_up": list{object{"path": "/login", "method": "POST", "port": 3001, "header": object{"X": "y"}, "body": "b", "status": 302, "count": 3}},
+		"resources": object{"memory": 512, "cpus": 1.5, "cpu_shares": 300, "cpu_set": "0-1"},
+		"ready":     object{"http": object{"port": 3000, "path": "/up", "status": 204}, "interval": "50ms", "timeout": "90s"},
+		"warm_up":   list{object{"path": "/login", "method": "POST", "port": 3001, "header": object{"X": "y"}, "body": "b", "status": 302, "count": 3}},
 		"hooks": object{
 			"before_freeze": list{object{"exec": object{"command": list{"/bin/gc", "-a"}}, "timeout": "30s"}},
 			"after_restore": list{object{"signal": "USR1"}, object{"http": object{"port": 3000}}},
@@ -76,9 +77,10 @@ func TestOptionsOfEverything(t *testing.T) {
 				UsernsMode:     "host",
 				CgroupnsMode:   "private",
 				Sysctls:        map[string]string{"net.core.somaxconn": "1024"},
-				Resources: container.Resources{Ulimits: []*units.Ulimit{
-					{Name: "nofile", Soft: 1024, Hard: 4096}, {Name: "nproc", Soft: 10, Hard: 10},
-				}},
+				Resources: container.Resources{
+					Ulimits: []*units.Ulimit{{Name: "nofile", Soft: 1024, Hard: 4096}, {Name: "nproc", Soft: 10, Hard: 10}},
+					Memory:  512 << 20, NanoCPUs: 1.5e9, CPUShares: 300, CpusetCpus: "0-1",
+				},
 				Mounts: []mount.Mount{
 					{Type: mount.TypeBind, Source: "/srv", Target: "/a", ReadOnly: true},
 					{Type: mount.TypeTmpfs, Target: "/z"},

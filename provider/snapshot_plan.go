@@ -188,6 +188,7 @@ var frozen = []struct {
 	{"env", func(o build.Options) any { return perAllocation(o.Spec.Config.Env) }},
 	{"hostname", func(o build.Options) any { return o.Spec.Config.Hostname }},
 	{"mounts", func(o build.Options) any { return o.Spec.Host.Mounts }},
+	{"resources", func(o build.Options) any { return limits(o.Spec.Host.Resources) }},
 	{"network_mode", func(o build.Options) any { return networkMode(o.Spec.Host.NetworkMode) }},
 	{"warm_up", func(o build.Options) any { return o.Warmup }},
 	{"hooks", func(o build.Options) any { return o.Hooks }},
@@ -196,6 +197,11 @@ var frozen = []struct {
 		o.Ready.Interval, o.Ready.Timeout = 0, 0 // how patiently readiness is awaited is not frozen
 		return o.Ready
 	}},
+}
+
+// limits returns what an app may have sized itself by. What else the engine's resources hold is part of the ref.
+func limits(r container.Resources) any {
+	return []any{r.Memory, r.NanoCPUs, r.CPUShares, r.CpusetCpus}
 }
 
 // perAllocation returns the variables that are left out of a ref. The donor has them all the same, and so has each clone.

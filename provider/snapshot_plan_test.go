@@ -32,6 +32,8 @@ func TestReplacement(t *testing.T) {
 		"hostname":              {base.applied(), base.applied().with("hostname", "web"), "[hostname]"},
 		"ports":                 {base.applied(), base.applied().with("ports", list{"80"}), "[ports]"},
 		"mount source":          {base.applied(), base.applied().with("mounts", list{object{"destination": "/a", "type": "volume", "source": "v"}}), "[mounts]"},
+		"limits":                {base.applied(), base.applied().with("resources", object{"memory": 512}), "[resources]"},
+		"limits named for none": {base.applied(), base.applied().with("resources", object{}), "[]"},
 		"network":               {base.applied(), base.applied().with("network_mode", "host"), "[network_mode]"},
 		"hooks":                 {base.applied(), base.applied().with("hooks", object{"after_restore": list{object{"signal": "USR1"}}}), "[hooks]"},
 		"warm-up":               {base.applied(), base.applied().with("warm_up", list{object{"path": "/login"}}), "[warm_up]"},

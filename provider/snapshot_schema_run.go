@@ -1,6 +1,11 @@
 package main
 
 import (
+	"math"
+
+	"github.com/docker/go-units"
+	"github.com/hashicorp/terraform-plugin-framework-validators/float64validator"
+	"github.com/hashicorp/terraform-plugin-framework-validators/int64validator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/listvalidator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/mapvalidator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/setvalidator"
@@ -110,6 +115,34 @@ func runAttributes() map[string]schema.Attribute {
 				"process, so clones must be started with the same.",
 			Optional:   true,
 			Attributes: securityAttributes(),
+		},
+		"resources": schema.SingleNestedAttribute{
+			MarkdownDescription: "Limits that the app has while it boots. Give it those of production: apps size heaps and " +
+				"thread pools by them when they boot (the JVM, .NET, Node.js, Go), and a clone keeps what its donor has computed. Each " +
+				"clone has limits of its own, which may be others.",
+			Optional: true,
+			Attributes: map[string]schema.Attribute{
+				"memory": schema.Int64Attribute{
+					MarkdownDescription: "Memory limit in MiB, as Nomad's `memory`. Default: none.",
+					Optional:            true,
+					Validators:          []validator.Int64{int64validator.Between(6, math.MaxInt64/units.MiB)}, // the engine's least
+				},
+				"cpus": schema.Float64Attribute{
+					MarkdownDescription: "Number of processors, for example `1.5`; as `docker run --cpus`. Default: all.",
+					Optional:            true,
+					Validators:          []validator.Float64{float64validator.Between(0.01, 1<<20)},
+				},
+				"cpu_shares": schema.Int64Attribute{
+					MarkdownDescription: "Share of the processors, a relative weight; Nomad sets it to the MHz of the task's `cpu`. Default: the engine's.",
+					Optional:            true,
+					Validators:          []validator.Int64{int64validator.Between(2, 262144)}, // the kernel's
+				},
+				"cpu_set": schema.StringAttribute{
+					MarkdownDescription: "Processors to run on, for example `0-3` or `0,1`. Default: all.",
+					Optional:            true,
+					Validators:          []validator.String{cpuSet()},
+				},
+			},
 		},
 	}
 }

@@ -201,6 +201,10 @@ func ulimits() validator.Map {
 	}}
 }
 
+func cpuSet() validator.String {
+	return stringvalidator.RegexMatches(regexp.MustCompile(`^\d+(-\d+)?(,\d+(-\d+)?)*$`), "must list processors, such as 0-3 or 0,1")
+}
+
 func portNumber() validator.Int64 { return int64validator.Between(1, 65535) }
 
 func httpStatus() validator.Int64 { return int64validator.Between(100, 599) }

@@ -46,6 +46,9 @@ ready, sends it warm-up requests, freezes it, restores it once to record which m
 the result to the store. The donor is gone afterwards, whatever happened. If the store has a snapshot of this image
 with this configuration already, nothing is built.
 
+Apps size heaps and thread pools while they boot, and clones keep what the donor has computed: give the donor the limits of
+production (--memory, --cpus, --cpuset-cpus). They don't tell snapshots apart, and each clone has its own.
+
 Probes: http://:PORT/PATH (any 2xx or 3xx status), tcp://:PORT, exec:COMMAND (run by /bin/sh in the container, until
 it exits 0), log:REGEX (until a line of output matches).
 
