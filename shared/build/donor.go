@@ -95,13 +95,14 @@ func (d *donor) warmUp(ctx context.Context, addr string) error {
 func (d *donor) freeze(ctx context.Context, cfg snapshot.Config) (snapshot.Source, error) {
 	d.look(ctx, &cfg)
 	end := d.progress.begin("freeze")
-	if err := d.checkpoint(ctx); err != nil {
+	how, err := d.checkpoint(ctx)
+	if err != nil {
 		return snapshot.Source{}, fmt.Errorf("freeze %q: %w", d.opts.Spec.Config.Image, err)
 	}
 	if err := criu.DropEmptyTmpfs(d.work.checkpoint()); err != nil {
 		return snapshot.Source{}, err
 	}
-	end("frozen")
+	end(how)
 
 	end = d.progress.begin("rootfs")
 	report, err := runDir.ReadReport(d.id)
@@ -168,27 +169,63 @@ func (d *donor) look(ctx context.Context, cfg *snapshot.Config) {
 // freezeTimeout bounds the writing of the donor's memory to disk.
 const freezeTimeout = 10 * time.Minute
 
-// checkpoint lets CRIU write the donor's images, and returns when the donor has ended. It prefers what CRIU said over what
-// the engine made of it.
-func (d *donor) checkpoint(ctx context.Context) error {
+// How often a freeze is tried that fails because of a moment, and the growing pause between.
+const (
+	freezeAttempts = 8
+	freezePause    = 100 * time.Millisecond
+)
+
+// checkpoint lets CRIU write the donor's images, and returns when the donor has ended, with what there is to say about it. What fails
+// because of what the app was doing at that moment is tried again: the donor runs on meanwhile.
+func (d *donor) checkpoint(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, freezeTimeout, fmt.Errorf("CRIU was not done within %s", freezeTimeout))
 	defer cancel()
+	how := "frozen"
+	for attempt := 1; ; attempt++ {
+		err := d.tryCheckpoint(ctx)
+		if err == nil {
+			return how, d.eng.WaitStopped(ctx, d.id)
+		}
+		var failure *criu.Failure
+		if !errors.As(err, &failure) || !failure.Passing {
+			return "", err
+		}
+		if attempt == freezeAttempts {
+			return "", fmt.Errorf("%d times within a few seconds: %w", attempt, err)
+		}
+		how = fmt.Sprintf("frozen at attempt %d, since %s", attempt+1, failure.Meaning)
+		d.progress.emit(Event{Step: "freeze", Message: "again, since " + failure.Meaning})
+		select {
+		case <-ctx.Done():
+			return "", err
+		case <-time.After(time.Duration(attempt) * freezePause):
+		}
+		// CRIU writes over what it has written, but not over what it doesn't write the next time.
+		if rerr := errors.Join(os.RemoveAll(d.work.checkpoint()), os.Mkdir(d.work.checkpoint(), 0o700)); rerr != nil {
+			return "", errors.Join(err, rerr)
+		}
+	}
+}
+
+// tryCheckpoint prefers what CRIU said over what the engine made of it.
+func (d *donor) tryCheckpoint(ctx context.Context) error {
 	if stopped, err := runDir.Stopped(d.id); err != nil {
 		return err
 	} else if stopped != "" {
 		return fmt.Errorf("%s is stopped (SIGSTOP or SIGTSTP), and CRIU can't freeze a stopped process below cgroup v1: "+
 			"let the app continue it (SIGCONT) before it is ready, or build on a host with cgroup v2", stopped)
 	}
-	if err := d.eng.Freeze(ctx, d.id); err != nil {
-		switch report, rerr := runDir.ReadReport(d.id); {
-		case rerr == nil && report.Failure != nil:
-			return report.Failure
-		case rerr == nil && report.Error != "":
-			return errors.New(report.Error)
-		}
-		return err
+	err := d.eng.Freeze(ctx, d.id)
+	if err == nil {
+		return nil
 	}
-	return d.eng.WaitStopped(ctx, d.id)
+	switch report, rerr := runDir.ReadReport(d.id); {
+	case rerr == nil && report.Failure != nil:
+		return report.Failure
+	case rerr == nil && report.Error != "":
+		return errors.New(report.Error)
+	}
+	return err
 }
 
 // address returns where the host reaches the donor, and notes its hostname.

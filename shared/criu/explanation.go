@@ -12,6 +12,7 @@ type explanation struct {
 	pattern *regexp.Regexp
 	meaning string
 	remedy  string
+	passing bool // it is about a moment
 }
 
 // explain returns the first explanation that fits an error line, or nil. The kind of socket that it is about stands before
@@ -25,6 +26,7 @@ func explain(known []explanation, socket, line string) *Failure {
 				Line:    line,
 				Meaning: strings.ReplaceAll(meaning, "the mount at (null)", "a mount that is out of the app's sight (covered by another, or detached)"),
 				Remedy:  string(e.pattern.ExpandString(nil, e.remedy, text, m)),
+				Passing: e.passing,
 			}
 		}
 	}
@@ -32,7 +34,14 @@ func explain(known []explanation, socket, line string) *Failure {
 }
 
 func known(pattern, meaning, remedy string) explanation {
-	return explanation{regexp.MustCompile(pattern), meaning, remedy}
+	return explanation{pattern: regexp.MustCompile(pattern), meaning: meaning, remedy: remedy}
+}
+
+// passing is known for what may be over a moment later.
+func passing(pattern, meaning, remedy string) explanation {
+	e := known(pattern, meaning, remedy)
+	e.passing = true
+	return e
 }
 
 // The patterns are compiled when something has failed, not whenever the runtime starts: it starts several times for
@@ -75,10 +84,14 @@ func knownCauses() []explanation {
 			"the app is connected to the stream socket ${2} outside its container, which CRIU can't freeze", "let it connect after the start only (syslog and D-Bus clients are the usual ones)"),
 		known(`Can't dump name-less external socket`,
 			"the app shares an unnamed socket with a process outside its container", "let it open that socket after the start only"),
-		known(`In-flight connection \(l\)`,
+		passing(`In-flight connection \(l\)`,
 			"a client was just connecting to the app", "build again, with nothing but the probe connecting"),
-		known(`In-flight connection on`,
+		passing(`In-flight connection on|Found a closed in-flight socket|Non-empty write queue on an in-flight socket`,
 			"a client was just connecting to a unix socket of the app", "build again, with nothing connecting at that moment"),
+		passing(`unix: Unix socket \d+ not found`,
+			"a unix socket of the app was just made or accepted", "build again, when the app is idle"),
+		passing(`zombie (\d+) \(comm (.*)\) found while seizing`,
+			"a process of the app was just ending (${2})", "build again, when the app starts fewer processes"),
 		known(`Unsupported proto (\d+) for socket`,
 			"the app has a socket of a protocol that CRIU can't freeze (IP protocol ${1}; 262 is MPTCP)", "let it use plain TCP or UDP; Go programs need GODEBUG=multipathtcp=0"),
 		known(`Can't dump ghost file (\S+) of (\d+) size, increase limit`,
@@ -105,7 +118,7 @@ func knownCauses() []explanation {
 			"the app has ${1} mapped into its memory, which CRIU can't freeze", "turn the feature that maps it off"),
 		known(`Control messages in queue, not supported|Unsupported scm`,
 			"a socket of the app holds descriptors in flight that CRIU can't freeze", "build again, when the app is idle"),
-		known(`The socket has data to read`,
+		passing(`The socket has data to read`,
 			"a netlink socket of the app holds unread messages", "build again, when the app is idle"),
 		known(`Can't dump nested (\S+) namespace for (\d+)|Nested mount namespaces are not supported`,
 			"a process in the container made a namespace of its own inside the container's", "turn off the app's own sandboxing (containers in containers, browsers, systemd units with PrivateTmp)"),

@@ -9,14 +9,18 @@ import (
 
 // Failure explains why CRIU refused to freeze or restore a process.
 type Failure struct {
-	Line    string `json:"line"`              // CRIU's own first error line, without time stamp
+	Line    string `json:"line,omitempty"`    // CRIU's own first error line, without time stamp; "" if CRIU was not asked
 	Meaning string `json:"meaning,omitempty"` // what it means, in one sentence
 	Remedy  string `json:"remedy,omitempty"`  // what to set or do, in one sentence
+	// Passing is true if it was about a moment: another freeze of the same process, a little later, may succeed.
+	Passing bool `json:"passing,omitempty"`
 }
 
 // Error renders the failure as one line: what it means, what to do, and CRIU's words.
 func (f *Failure) Error() string {
 	switch {
+	case f.Line == "":
+		return f.Meaning + ": " + f.Remedy
 	case f.Meaning == "":
 		return "CRIU: " + f.Line
 	case f.Remedy == "":

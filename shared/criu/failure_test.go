@@ -123,3 +123,23 @@ func TestFailureIsAnError(t *testing.T) {
 	require.True(t, errors.As(err, &failure))
 	require.Equal(t, "CRIU: Error (criu/a.c:1): x", err.Error())
 }
+
+// TestPassingFailures: what is worth another freeze, and what is not.
+func TestPassingFailures(t *testing.T) {
+	for line, passing := range map[string]bool{
+		"Error (criu/sk-inet.c:185): inet: In-flight connection (l) for 28d32a":                      true,
+		"Error (criu/sk-unix.c:494): unix: In-flight connection on non-listening socket 7":           true,
+		"Error (criu/sk-unix.c:506): unix: Non-empty write queue on an in-flight socket 0x2b7b4f":    true,
+		"Error (criu/sk-unix.c:525): unix: Found a closed in-flight socket to 0x2b7b4f":              true,
+		"Error (criu/sk-unix.c:351): unix: Unix socket 2722308 not found":                            true,
+		"Error (criu/seize.c:335): zombie 4711 (comm cron) found while seizing":                      true,
+		"Error (criu/sk-netlink.c:77): netlink: The socket has data to read":                         true,
+		"Error (criu/files-ext.c:96): Can't dump file 3 of that type [20666] (chr 10:229 /dev/fuse)": false,
+		"Error (criu/sk-unix.c:466): unix: Dangling connection 7":                                    false,
+		"Error (criu/a.c:1): never seen before":                                                      false,
+	} {
+		f := criu.Diagnose(strings.NewReader(line + "\n"))
+		require.NotNil(t, f, line)
+		require.Equal(t, passing, f.Passing, line)
+	}
+}

@@ -39,7 +39,8 @@ func (o Options) ConfigFile() string {
 	case TCPEstablished:
 		b.WriteString("tcp-established\n")
 	default:
-		b.WriteString("tcp-close\n")
+		// Who waits to be accepted is as far as who has been: the connection ends.
+		b.WriteString("tcp-close\nskip-in-flight\n")
 	}
 	if o.FileLocks {
 		b.WriteString("file-locks\n")

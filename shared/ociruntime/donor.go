@@ -53,6 +53,9 @@ func (c container) checkpoint(inv invocation, req Request) error {
 	if err := c.run.makeSub(containersDir, c.id, workName); err != nil {
 		return err
 	}
+	if err := c.awaitMoment(); err != nil {
+		return err
+	}
 	// CRIU gives up 10 s after it has begun to stop the tasks, which a busy machine can take for a few. We do when nothing moves any
 	// more, and say more about it.
 	conf := req.Options.ConfigFile() + fmt.Sprintf("timeout %d\n", int((2*freezeStall).Seconds()))

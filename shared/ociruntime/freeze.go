@@ -14,6 +14,8 @@ import (
 	"github.com/opencontainers/cgroups"
 	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
+
+	"github.com/criu-docker/criu-docker/shared/criu"
 )
 
 // freezeStall is how long a freeze may go without a sign of life: a line in CRIU's log, or a byte in an image. CRIU's own
@@ -65,13 +67,93 @@ func stoppedOf(pids []int) string {
 		if err != nil || stat.State != "T" {
 			continue
 		}
-		inside := uint64(pid)
-		if status, err := p.NewStatus(); err == nil && len(status.NSpids) > 0 {
-			inside = status.NSpids[len(status.NSpids)-1]
-		}
-		return fmt.Sprintf("process %d (%s)", inside, stat.Comm)
+		return insideName(pid)
 	}
 	return ""
+}
+
+// insideName names a process by its pid inside the container and its program: "process 7 (sleep)".
+func insideName(pid int) string {
+	inside, name := uint64(pid), "ended"
+	if p, err := procfs.NewProc(pid); err == nil {
+		if status, err := p.NewStatus(); err == nil && len(status.NSpids) > 0 {
+			inside, name = status.NSpids[len(status.NSpids)-1], status.Name
+		}
+	}
+	return fmt.Sprintf("process %d (%s)", inside, name)
+}
+
+// How often a donor is stopped anew because one of its processes was just starting another, and how long it runs between.
+const (
+	momentAttempts = 50
+	momentPause    = 2 * time.Millisecond
+)
+
+// awaitMoment returns when the donor, which the engine has paused already, can be frozen. A thread that starts a process by vfork or
+// posix_spawn sleeps until that process has executed its program, and can't be stopped before. CRIU stops the other one first, and
+// would wait for ever. So the donor runs on for a moment, and is paused at another one.
+func (c container) awaitMoment() error {
+	if err := c.noteFailure(nil); err != nil { // of an earlier attempt
+		return err
+	}
+	m, err := c.cgroup()
+	if m == nil || err != nil {
+		return err
+	}
+	var starting string
+	for range momentAttempts {
+		if state, err := m.GetFreezerState(); err != nil || state != cgroups.Frozen {
+			return err // nobody has paused it
+		}
+		pids, err := c.processes()
+		if err != nil {
+			return err
+		}
+		if starting = startingProcess(pids); starting == "" {
+			return nil
+		}
+		if err := c.thaw(); err != nil {
+			return err
+		}
+		time.Sleep(momentPause)
+		if err := m.Freeze(cgroups.Frozen); err != nil {
+			return fmt.Errorf("pause container %.12s: %w", c.id, err)
+		}
+	}
+	failure := &criu.Failure{
+		Meaning: starting + " starts processes all the time, and can't be frozen while it does",
+		Remedy:  "build again, when the app starts fewer processes",
+		Passing: true,
+	}
+	return errors.Join(failure, c.noteFailure(failure))
+}
+
+// startingProcess names the first of some processes, all of which are paused, that has a thread in a system call that waits for a
+// process to execute its program; "" if none has.
+func startingProcess(pids []int) string {
+	for _, pid := range pids {
+		calls, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/syscall", pid))
+		if err != nil {
+			continue
+		}
+		for _, file := range calls {
+			call, err := os.ReadFile(file)
+			if err == nil && waitsForExec(string(call)) {
+				return insideName(pid)
+			}
+		}
+	}
+	return ""
+}
+
+// waitsForExec tells of a line of /proc/PID/syscall, "NUMBER ARGUMENT…" or "running", whether it is a call that lets the caller
+// wait like vfork does. Of clone3, whose flags are in the caller's memory, it is taken for granted: it returns at once otherwise.
+func waitsForExec(call string) bool {
+	var number, flags uint64
+	if _, err := fmt.Sscanf(call, "%d %v", &number, &flags); err != nil {
+		return false
+	}
+	return number == unix.SYS_VFORK || number == unix.SYS_CLONE && flags&unix.CLONE_VFORK != 0 || number == unix.SYS_CLONE3
 }
 
 // errStalled means that a freeze stood still and was ended.

@@ -61,3 +61,19 @@ func TestCRIUKilled(t *testing.T) {
 	require.ErrorContains(t, criuKilled(`level=error msg="x\ncriu swrk failed: signal: segmentation fault (core dumped)"`), "(segmentation fault (core dumped))")
 	require.NoError(t, criuKilled("CRIU version check failed: exec: criu: not found"))
 }
+
+// TestWaitsForExec: what a thread that has started a process by vfork shows, and others don't.
+func TestWaitsForExec(t *testing.T) {
+	for call, want := range map[string]bool{
+		"58 0x0 0x0 0x0 0x0 0x0 0x0 0x7ffc 0x7f1c\n":       true,  // vfork
+		"56 0x4011 0x0 0x0 0x0 0x0 0x0 0x7ffc 0x7f1c\n":    true,  // clone with CLONE_VFORK
+		"56 0x1200011 0x0 0x0 0x0 0x0 0x0 0x7ffc 0x7f1c\n": false, // fork
+		"435 0x7f95 0x58 0x0 0x0 0x0 0x0 0x7ffc 0x7f1c\n":  true,  // clone3
+		"202 0x7f95 0x80 0x0 0x0 0x0 0x0 0x7ffc 0x7f1c\n":  false, // futex
+		"-1 0x7ffc 0x7f1c\n":                               false, // no system call
+		"running\n":                                        false,
+		"":                                                 false,
+	} {
+		require.Equal(t, want, waitsForExec(call), call)
+	}
+}

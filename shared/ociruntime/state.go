@@ -91,9 +91,17 @@ func (c container) explain(log string, err error) error {
 	if failure == nil {
 		return err
 	}
-	report, rerr := c.run.ReadReport(c.id)
+	return errors.Join(failure, c.noteFailure(failure))
+}
+
+// noteFailure keeps in the report how the last freeze or restore failed in CRIU, or that none has yet.
+func (c container) noteFailure(failure *criu.Failure) error {
+	report, err := c.run.ReadReport(c.id)
 	report.Failure = failure
-	return errors.Join(failure, rerr, c.writeReport(report))
+	if failure == nil {
+		report.Error = ""
+	}
+	return errors.Join(err, c.writeReport(report))
 }
 
 // lastLine returns ": LINE" with the last line of a log file, or "".
