@@ -33,6 +33,7 @@ type snapshotModel struct {
 	Profile     types.Bool   `tfsdk:"profile"`
 	Security    types.Object `tfsdk:"security"`
 	Resources   types.Object `tfsdk:"resources"`
+	CPU         types.String `tfsdk:"cpu"`
 
 	Ready      types.Object `tfsdk:"ready"`
 	WarmUp     types.List   `tfsdk:"warm_up"`
@@ -54,7 +55,7 @@ type snapshotModel struct {
 func (m *snapshotModel) described(ctx context.Context) (bool, error) {
 	for _, v := range []attr.Value{
 		m.Triggers, m.Image, m.Entrypoint, m.Command, m.Env, m.User, m.WorkingDir, m.Hostname, m.Ports, m.Mounts,
-		m.NetworkMode, m.Nomad, m.Security, m.Resources, m.Ready, m.WarmUp, m.Hooks, m.Checkpoint,
+		m.NetworkMode, m.Nomad, m.Security, m.Resources, m.CPU, m.Ready, m.WarmUp, m.Hooks, m.Checkpoint,
 	} {
 		tf, err := v.ToTerraformValue(ctx)
 		if err != nil {

@@ -34,6 +34,7 @@ func (m *snapshotModel) options(ctx context.Context) (build.Options, diag.Diagno
 		Warmup:     m.warmup(&d),
 		Hooks:      m.hooks(&d),
 		Checkpoint: m.criuOptions(&d),
+		CPU:        criu.Baseline(m.CPU.ValueString()),
 		Nomad:      m.Nomad.ValueBool(),
 		NoProfile:  !m.Profile.IsNull() && !m.Profile.ValueBool(),
 	}

@@ -30,6 +30,7 @@ func TestOptionsOfEverything(t *testing.T) {
 		"ports":        list{"3000", "53/udp"},
 		"network_mode": "none",
 		"nomad":        true,
+		"cpu":          "x86-64-v3",
 		"profile":      false,
 		"mounts": list{
 			object{"destination": "/z", "type": "tmpfs"},
@@ -96,6 +97,7 @@ func TestOptionsOfEverything(t *testing.T) {
 			AfterRestore: []hook.Hook{{Type: hook.Signal, Signal: "USR1"}, {Type: hook.HTTP, Port: 3000, Path: "/"}},
 		},
 		Checkpoint: criu.Options{TCP: criu.TCPEstablished, GhostLimit: 5, ExtUnixSk: true, LinkRemap: true},
+		CPU:        "x86-64-v3",
 		Nomad:      true,
 		NoProfile:  true,
 	}

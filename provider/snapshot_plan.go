@@ -188,6 +188,7 @@ var frozen = []struct {
 	{"env", func(o build.Options) any { return perAllocation(o.Spec.Config.Env) }},
 	{"hostname", func(o build.Options) any { return o.Spec.Config.Hostname }},
 	{"mounts", func(o build.Options) any { return o.Spec.Host.Mounts }},
+	{"cpu", func(o build.Options) any { return o.CPU }},
 	{"resources", func(o build.Options) any { return limits(o.Spec.Host.Resources) }},
 	{"network_mode", func(o build.Options) any { return networkMode(o.Spec.Host.NetworkMode) }},
 	{"warm_up", func(o build.Options) any { return o.Warmup }},

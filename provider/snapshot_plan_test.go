@@ -32,6 +32,7 @@ func TestReplacement(t *testing.T) {
 		"hostname":              {base.applied(), base.applied().with("hostname", "web"), "[hostname]"},
 		"ports":                 {base.applied(), base.applied().with("ports", list{"80"}), "[ports]"},
 		"mount source":          {base.applied(), base.applied().with("mounts", list{object{"destination": "/a", "type": "volume", "source": "v"}}), "[mounts]"},
+		"processor":             {base.applied(), base.applied().with("cpu", "x86-64-v2"), "[cpu]"},
 		"limits":                {base.applied(), base.applied().with("resources", object{"memory": 512}), "[resources]"},
 		"limits named for none": {base.applied(), base.applied().with("resources", object{}), "[]"},
 		"network":               {base.applied(), base.applied().with("network_mode", "host"), "[network_mode]"},

@@ -116,6 +116,12 @@ func runAttributes() map[string]schema.Attribute {
 			Optional:   true,
 			Attributes: securityAttributes(),
 		},
+		"cpu": schema.StringAttribute{
+			MarkdownDescription: "Processor that glibc and OpenSSL are held to while the app boots, so that clones can run on any that has " +
+				"as much: `x86-64-v2`, `x86-64-v3` or `x86-64-v4`. Default: clones need all that the building machine's processor has.",
+			Optional:   true,
+			Validators: []validator.String{cpuBaseline()},
+		},
 		"resources": schema.SingleNestedAttribute{
 			MarkdownDescription: "Limits that the app has while it boots. Give it those of production: apps size heaps and " +
 				"thread pools by them when they boot (the JVM, .NET, Node.js, Go), and a clone keeps what its donor has computed. Each " +

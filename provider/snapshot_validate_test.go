@@ -97,6 +97,7 @@ func TestInvalidConfigurationsNameTheAttribute(t *testing.T) {
 		"no capability":      {secure(object{"cap_drop": list{"NET_ADMINS"}}), "security", `"NET_ADMINS", but must be the name of a capability`},
 		"ulimit":             {secure(object{"ulimits": object{"nofile": "many"}}), "security", "SOFT[:HARD]"},
 		"ulimit name":        {secure(object{"ulimits": object{"files": "1"}}), "security", "SOFT[:HARD]"},
+		"cpu":                {minimal().with("cpu", "x86-64-v9"), "cpu", "one of"},
 		"memory":             {minimal().with("resources", object{"memory": 5}), "resources", "between 6"},
 		"cpus":               {minimal().with("resources", object{"cpus": 0}), "resources", "between 0.01"},
 		"cpu_set":            {minimal().with("resources", object{"cpu_set": "0-"}), "resources", "0-3 or 0,1"},

@@ -23,6 +23,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/net/http/httpguts"
 
+	"github.com/criu-docker/criu-docker/shared/criu"
 	"github.com/criu-docker/criu-docker/shared/hook"
 	"github.com/criu-docker/criu-docker/shared/snapshot"
 	"github.com/criu-docker/criu-docker/shared/store"
@@ -199,6 +200,14 @@ func ulimits() validator.Map {
 		_, err := units.ParseUlimit(name + "=" + limits)
 		return err
 	}}
+}
+
+func cpuBaseline() validator.String {
+	var names []string
+	for _, b := range criu.Baselines {
+		names = append(names, string(b))
+	}
+	return stringvalidator.OneOf(names...)
 }
 
 func cpuSet() validator.String {

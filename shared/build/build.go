@@ -37,7 +37,9 @@ type Options struct {
 	// Hooks tell the donor that it is to be frozen, and clones that they are clones.
 	Hooks      hook.Hooks
 	Checkpoint criu.Options
-	Store      store.Store
+	// CPU is what the donor's libraries are held to, so that clones can run on any processor that has it; "" is this machine's.
+	CPU   criu.Baseline
+	Store store.Store
 	// Nomad adds the mounts and variables that Nomad gives every task (/alloc, /local, /secrets).
 	Nomad bool
 	// Pull says how an image that the engine lacks is fetched.

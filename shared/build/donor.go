@@ -120,7 +120,7 @@ func (d *donor) freeze(ctx context.Context, cfg snapshot.Config) (snapshot.Sourc
 	end("captured")
 
 	cfg.Hostname = d.hostname
-	if cfg.Host, err = describeHost(ctx, d.eng); err != nil {
+	if cfg.Host, err = describeHost(ctx, d.eng, d.opts.CPU); err != nil {
 		return snapshot.Source{}, err
 	}
 	frozen, err := criu.Inspect(d.work.checkpoint())

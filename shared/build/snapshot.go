@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/image"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -51,7 +52,12 @@ func Snapshot(ctx context.Context, eng *engine.Engine, opts Options) (*Result, e
 		if err != nil {
 			return nil, fmt.Errorf("snapshot %s in %s: %w", ref, opts.Store.URL(), err)
 		}
-		return &Result{Ref: ref, Manifest: published.Manifest, Config: cfg, Existed: true}, nil
+		result := &Result{Ref: ref, Manifest: published.Manifest, Config: cfg, Existed: true}
+		if cfg.Host.CPUBaseline != opts.CPU { // it is no part of the ref
+			result.Warnings = append(result.Warnings, fmt.Sprintf("the snapshot that the store has was built with cpu = %q, and %q was asked for: "+
+				"build it anew (--force)", cfg.Host.CPUBaseline, opts.CPU))
+		}
+		return result, nil
 	case err != nil && !errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrNoStore):
 		return nil, err
 	}
@@ -92,6 +98,13 @@ func makeSnapshot(ctx context.Context, eng *engine.Engine, opts Options, t resol
 	}()
 	spec, err := donorSpec(opts, work.dir)
 	if err != nil {
+		return nil, err
+	}
+
+	if err := checkBaseline(ctx, opts.CPU); err != nil {
+		return nil, err
+	}
+	if err := holdTo(opts.CPU, spec.Config, t.image); err != nil {
 		return nil, err
 	}
 
@@ -175,6 +188,9 @@ func resolve(ctx context.Context, eng *engine.Engine, opts Options, spec engine.
 	}
 	run, err := engine.Effective(spec, img)
 	if err != nil {
+		return fail(fmt.Errorf("%w: %w", ErrDescription, err))
+	}
+	if err := holdTo(opts.CPU, &container.Config{Env: spec.Config.Env}, img); err != nil {
 		return fail(fmt.Errorf("%w: %w", ErrDescription, err))
 	}
 	if len(run.Args) == 0 {
@@ -272,6 +288,9 @@ func (o Options) validate() error {
 		return errors.New("checkpoint: start from criu.DefaultOptions")
 	}
 	if err := o.Checkpoint.Validate(); err != nil {
+		return err
+	}
+	if err := o.CPU.Validate(); err != nil {
 		return err
 	}
 	if err := validateHooks(o.Hooks); err != nil {

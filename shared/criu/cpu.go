@@ -13,8 +13,16 @@ import (
 
 // checkCPU reports the first reason why a process that was frozen on one processor can't go on with another.
 func checkCPU(frozen, here Host) error {
+	if off := frozen.CPUBaseline.Missing(here); len(off) > 0 {
+		return fmt.Errorf("%w: this processor (%s) lacks features of %s, which the app in the snapshot was held to: %s",
+			ErrUnfit, here.CPUModel, frozen.CPUBaseline, strings.Join(off, ", "))
+	}
+	needed := frozen.CPUFeatures
+	if frozen.CPUBaseline.level() > 0 {
+		needed = nil
+	}
 	var missing []string
-	for _, flag := range frozen.CPUFeatures {
+	for _, flag := range needed {
 		if _, found := slices.BinarySearch(here.CPUFeatures, flag); !found && !kernelFlags[flag] && !speedFlags[flag] {
 			missing = append(missing, flag)
 		}

@@ -30,6 +30,9 @@ type Host struct {
 	CPUXFeatures uint64   `json:"cpu_xfeatures,omitempty"`  // register sets in use, as bits of XCR0; 0 means unknown
 	XSaveSize    uint32   `json:"xsave_size"`               // bytes of the register sets in use; 0 means unknown
 	XSaveMax     uint32   `json:"xsave_size_max,omitempty"` // bytes of all register sets there are; 0 means unknown
+
+	// CPUBaseline is what an app that was frozen here had been held to: it needs no other of CPUFeatures. "" if it was not.
+	CPUBaseline Baseline `json:"cpu_baseline,omitempty"`
 }
 
 // HostInfo asks the kernel and CRIU about this machine. The answers are kept until the next boot, or until criu

@@ -96,6 +96,7 @@ func TestHostJSON(t *testing.T) {
 }
 
 func TestCheckHost(t *testing.T) {
+	v2 := []string{"aes", "cx16", "lahf_lm", "pclmulqdq", "pni", "popcnt", "sse4_1", "sse4_2", "ssse3"}
 	frozen := Host{
 		Kernel: "6.12.3-cloud-amd64", CRIU: "4.2.1", CPUModel: "EPYC 1",
 		CPUFeatures: []string{"avx", "avx2", "erms", "fsrm", "ibrs", "sse2"}, CPUXFeatures: 7, XSaveSize: 832, XSaveMax: 832,
@@ -118,11 +119,17 @@ func TestCheckHost(t *testing.T) {
 		"another size":         {func(h *Host) { h.XSaveSize = 2432 }, "saves 2432 bytes of registers (xsave), the one that the snapshot was made on (EPYC 1) 832"},
 		"another maximum":      {func(h *Host) { h.XSaveMax = 2432 }, "has 2432 bytes"},
 		"unknown sizes":        {func(h *Host) { h.XSaveSize, h.XSaveMax, h.CPUXFeatures = 0, 0, 0 }, ""},
+		"held to v2":           {func(h *Host) { h.CPUFeatures = v2 }, ""},
+		"less than v2":         {func(h *Host) { h.CPUFeatures = v2[1:] }, "lacks features of x86-64-v2, which the app in the snapshot was held to: aes"},
+		"held to v2, not size": {func(h *Host) { h.CPUFeatures, h.XSaveSize = v2, 576 }, "saves 576 bytes"},
 		"unknown CRIU version": {func(h *Host) { h.CRIU = "" }, "CRIU 4.2.1 made"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			here := frozen
+			here, frozen := frozen, frozen
 			test.change(&here)
+			if strings.Contains(name, "v2") {
+				frozen.CPUBaseline = "x86-64-v2"
+			}
 			err := CheckHost(frozen, here)
 			if test.want == "" {
 				require.NoError(t, err)

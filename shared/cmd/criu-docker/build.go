@@ -28,6 +28,7 @@ type buildFlags struct {
 	extUnixSk    bool
 	linkRemap    bool
 	ghostLimit   string
+	cpu          string
 	nomad        bool
 	force        bool
 	noProfile    bool
@@ -83,6 +84,7 @@ Standard output gets the ref alone. With --json it gets {"event": "begin" or "en
 	set.BoolVar(&f.extUnixSk, "ext-unix-sk", false, "allow connections to unix sockets outside the container")
 	set.BoolVar(&f.linkRemap, "link-remap", false, "allow open files that were deleted but have other names")
 	set.StringVar(&f.ghostLimit, "ghost-limit", "64MiB", "largest deleted but open file that is carried along")
+	set.StringVar(&f.cpu, "cpu", "", "processor that glibc and OpenSSL are held to, so that clones can run on any that has as much (x86-64-v2|x86-64-v3|x86-64-v4)")
 	set.BoolVar(&f.nomad, "nomad", false, "add the mounts and variables that Nomad gives every task")
 	set.BoolVar(&f.force, "force", false, "build even if the store has this snapshot, and replace it")
 	set.BoolVar(&f.noProfile, "no-profile", false, "publish the snapshot without having restored it once, which shows that it can be, and which memory the app needs first")
@@ -157,6 +159,10 @@ func (f *buildFlags) options(image string, command []string) (opts build.Options
 	}
 	if opts.Checkpoint, err = f.checkpoint(); err != nil {
 		return opts, usageError{err}
+	}
+	opts.CPU = criu.Baseline(f.cpu)
+	if err := opts.CPU.Validate(); err != nil {
+		return opts, usageError{fmt.Errorf("--%w (the number of processors is --cpus)", err)}
 	}
 	if opts.Hooks, err = f.hooks.hooks(); err != nil {
 		return opts, usageError{err}

@@ -104,6 +104,9 @@ func describeNeeds(t table, c snapshot.Config) {
 	h := c.Host
 	t.row("Made on", fmt.Sprintf("Linux %s, CRIU %s, runc %s, Docker %s", h.Kernel, h.CRIU, h.Runc, h.Engine))
 	t.row("  processor", fmt.Sprintf("%s, %d features, xsave %d bytes", h.CPUModel, len(h.CPUFeatures), h.XSaveSize))
+	if h.CPUBaseline != "" {
+		t.row("  held to", fmt.Sprintf("%s: of the features, clones need no others", h.CPUBaseline))
+	}
 	o := c.Checkpoint
 	options := []string{"tcp " + string(o.TCP), "ghost limit " + size(o.GhostLimit)}
 	for name, on := range map[string]bool{"file locks": o.FileLocks, "external unix sockets": o.ExtUnixSk, "link remap": o.LinkRemap} {
