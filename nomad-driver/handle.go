@@ -20,6 +20,7 @@ import (
 	"github.com/criu-docker/criu-docker/nomad-driver/logs"
 	"github.com/criu-docker/criu-docker/shared/engine"
 	"github.com/criu-docker/criu-docker/shared/ociruntime"
+	"github.com/criu-docker/criu-docker/shared/restore"
 )
 
 // errVanished is the result of a task whose container somebody else removed.
@@ -132,7 +133,12 @@ func (h *taskHandle) wait(ctx context.Context) (*drivers.ExitResult, time.Time) 
 		case engine.IsNotFound(err):
 			return &drivers.ExitResult{ExitCode: -1, Err: errVanished}, time.Now()
 		case err == nil && !c.State.Running && !c.State.Restarting:
-			return exitResult(c.State)
+			result, completed := exitResult(c.State)
+			if why := restore.ExplainEnd(ctx, h.state.ContainerID, c.State); why != "" {
+				result.Err = errors.New(why)
+				h.emit("Ended: "+why, map[string]string{"ended": why, "container_id": h.state.ContainerID})
+			}
+			return result, completed
 		case err != nil:
 			h.logger.Warn("the engine does not tell how the container is", "error", err)
 		}

@@ -57,6 +57,11 @@ func untilAnswer(ctx context.Context, eng *engine.Engine, id string, probe build
 	end := t.Begin(timeline.App, "first answer")
 	if err := probe.Wait(ctx, eng, id); err != nil {
 		end("none to " + text)
+		if c, ierr := eng.Client.ContainerInspect(ctx, id); ierr == nil {
+			if why := restore.ExplainEnd(ctx, id, c.State); why != "" {
+				err = fmt.Errorf("%w: %s", err, why)
+			}
+		}
 		return fmt.Errorf("--until %q: container %.12s was started: %w", text, id, err)
 	}
 	end(text)
