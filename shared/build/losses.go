@@ -30,19 +30,16 @@ func unboundSockets(files []string, sockets []criu.Socket) []string {
 	return warnings
 }
 
-// lastSpinning is the newest CRIU after whose restore a reader of a FIFO without writers polls without end.
-const lastSpinning = "4.2.1"
-
 // spinningFIFOs warns of FIFOs that are open, where CRIU restores them so that their readers spin.
 func spinningFIFOs(files []criu.OpenFile, version string) []string {
-	if criu.Older(lastSpinning, version) {
+	if criu.Older(criu.LastSpinning, version) {
 		return nil
 	}
 	var warnings []string
 	for _, f := range files {
 		if f.Type == "fifo" {
 			warnings = append(warnings, fmt.Sprintf("process %d reads or writes the FIFO %s: CRIU %s restores one without writers so that "+
-				"poll(2) returns at once, again and again, until a writer has come and gone", f.PID, f.Path, version))
+				"poll(2) returns at once, again and again, until a writer has come and gone; one newer than %s does not", f.PID, f.Path, version, criu.LastSpinning))
 		}
 	}
 	return warnings

@@ -29,6 +29,8 @@ type Check struct {
 	Found  string `json:"found"`            // what is there
 	Want   string `json:"want,omitempty"`   // what should be there
 	Remedy string `json:"remedy,omitempty"` // what to do, unless Status is OK
+	// Notes are what some apps will meet, whatever Status is; one sentence each.
+	Notes []string `json:"notes,omitempty"`
 }
 
 // Options say what to look at.

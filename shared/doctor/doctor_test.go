@@ -181,3 +181,15 @@ func TestCheckJSON(t *testing.T) {
 	require.NoError(t, err)
 	require.JSONEq(t, `{"name":"kernel","status":"fail","found":"4.19","want":"5.13 or later","remedy":"boot a newer kernel"}`, string(b))
 }
+
+// TestFaultsOfCRIU: what the installed version gets wrong by itself is told, and is no failure.
+func TestFaultsOfCRIU(t *testing.T) {
+	for version, notes := range map[string]int{"4.2": 2, "4.2.1": 2, "4.2.2": 0, "4.3": 0} {
+		dir := t.TempDir()
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "criu"), []byte("#!/bin/sh\necho Version: "+version+"\n"), 0o755))
+		t.Setenv("PATH", dir)
+		c := checkCRIU(context.Background())
+		require.Equal(t, OK, c.Status, c)
+		require.Len(t, c.Notes, notes, version)
+	}
+}

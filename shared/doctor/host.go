@@ -79,6 +79,7 @@ func checkCRIU(ctx context.Context) Check {
 	if err := criu.Check(ctx, path); err != nil {
 		return c.fail(version+", "+err.Error(), "boot a kernel with CONFIG_CHECKPOINT_RESTORE, or install a newer CRIU; run as root")
 	}
+	c.Notes = criu.Faults(version)
 	return c.ok(version + " at " + path)
 }
 

@@ -42,6 +42,9 @@ func (a *app) printChecks(checks []doctor.Check) error {
 			t.row("", "", "  wanted: "+c.Want)
 			t.row("", "", "  remedy: "+c.Remedy)
 		}
+		for _, note := range c.Notes {
+			t.row("", "", "  note: "+note)
+		}
 	}
 	return t.flush()
 }

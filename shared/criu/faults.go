@@ -1,0 +1,23 @@
+package criu
+
+import "fmt"
+
+// LastSpinning is the newest CRIU after whose restore a reader of a FIFO without writers polls without end. It is cured in CRIU's
+// development branch, as the next one is.
+const LastSpinning = "4.2.1"
+
+// lastUnwatching is the newest CRIU that freezes no app which watches a file or directory on overlayfs.
+const lastUnwatching = "4.2.1"
+
+// Faults tells of a version of CRIU what it gets wrong by itself and later ones don't, in one sentence each.
+func Faults(version string) (faults []string) {
+	for _, f := range []struct{ last, what string }{
+		{lastUnwatching, "an app that watches files or directories of its container's own disk (inotify) can't be frozen"},
+		{LastSpinning, "a FIFO without writers is restored so that its readers poll without end"},
+	} {
+		if !Older(f.last, version) {
+			faults = append(faults, fmt.Sprintf("%s; a CRIU newer than %s cures it", f.what, f.last))
+		}
+	}
+	return faults
+}
