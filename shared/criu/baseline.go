@@ -11,7 +11,7 @@ import (
 type Baseline string
 
 // Baselines are the levels there are, ascending. What is below the first one has been out of use for long.
-var Baselines = []Baseline{"x86-64-v2", "x86-64-v3", "x86-64-v4"}
+var Baselines = [...]Baseline{"x86-64-v2", "x86-64-v3", "x86-64-v4"}
 
 // feature is what a processor may have, and how libraries are told to do without.
 type feature struct {
@@ -64,7 +64,7 @@ var features = []feature{
 // Validate reports a level that there is not.
 func (b Baseline) Validate() error {
 	if b != "" && b.level() == 0 {
-		return fmt.Errorf("cpu = %q: want one of %s", string(b), strings.Trim(fmt.Sprint(Baselines), "[]"))
+		return fmt.Errorf("cpu = %q: want %s, %s or %s", string(b), Baselines[0], Baselines[1], Baselines[2])
 	}
 	return nil
 }
@@ -138,7 +138,7 @@ func (b Baseline) opensslMask() string {
 
 // level is the number of the level; 0 for none.
 func (b Baseline) level() int {
-	if i := slices.Index(Baselines, b); i >= 0 {
+	if i := slices.Index(Baselines[:], b); i >= 0 {
 		return i + 2
 	}
 	return 0
