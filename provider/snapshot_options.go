@@ -257,6 +257,8 @@ func (m *snapshotModel) criuOptions(d *decoder) criu.Options {
 		opts.GhostLimit = c.GhostLimit.ValueInt64()
 	}
 	opts.ExtUnixSk = c.ExtUnixSk.ValueBool()
-	opts.LinkRemap = c.LinkRemap.ValueBool()
+	if !c.LinkRemap.IsNull() {
+		opts.LinkRemap = c.LinkRemap.ValueBool()
+	}
 	return opts
 }

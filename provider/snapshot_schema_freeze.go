@@ -52,8 +52,9 @@ func freezeAttributes() map[string]schema.Attribute {
 					Optional:            true,
 				},
 				"link_remap": schema.BoolAttribute{
-					MarkdownDescription: "Whether the app may hold files open that it has deleted and that exist under another name. Default `false`.",
-					Optional:            true,
+					MarkdownDescription: "Whether the app may hold files open that it has deleted and that exist under another name, as POSIX semaphores do. " +
+						"Default `true`.",
+					Optional: true,
 				},
 			},
 		},

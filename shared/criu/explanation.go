@@ -98,6 +98,8 @@ func knownCauses() []explanation {
 			"the app holds the deleted file ${1} of ${2} bytes open, which is above ghost_limit", "set ghost_limit (--ghost-limit) to more than ${2}"),
 		known(`Can't create link remap for (\S+)\. Use`,
 			"the app holds ${1} open, which was deleted under that name but still exists under another", "set link_remap = true (--link-remap)"),
+		known(`Can't link remap to (\S+)`,
+			"the app holds ${1} open, which was deleted under that name but still exists under another, where no further link can be made to it", "close it before the snapshot"),
 		known(`Unknown shit \d+ \(anon_inode:\[io_uring\]\)|\[io_uring\]`,
 			"the app uses io_uring, which CRIU can't freeze", "turn io_uring off in the app (Node.js: UV_USE_IO_URING=0; PostgreSQL: io_method = worker)"),
 		known(`send_fds failed \(-22\)`,

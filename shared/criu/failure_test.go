@@ -57,6 +57,7 @@ func TestDiagnoseMessages(t *testing.T) {
 		`Error (criu/sk-inet.c:200): inet: Connected TCP socket, consider using --tcp-established option.`:                                  `open TCP connection: set tcp = "close"`,
 		`Error (criu/sk-unix.c:874): unix: External socket is used. Consider using --ext-unix-sk option.`:                                   "let it connect after the start only; for a datagram socket",
 		`Error (criu/files-reg.c:1122): Can't create link remap for /var/lib/app/state. Use link-remap option.`:                             "set link_remap = true",
+		`Error (criu/files-reg.c:1159): Can't link remap to var/lib/app/state: Operation not permitted`:                                     "where no further link can be made to it",
 		`Error (criu/files-reg.c:2294): File usr/bin/ruby has bad mode 0100644 (expect 0100755)`:                                            "mode 0100644 here and had 0100755",
 		`Error (criu/files-reg.c:2353): Can't open file data/db.sqlite on restore: No such file or directory`:                               "/data/db.sqlite, which the app had open, is missing",
 		`Error (criu/mount.c:3141): mnt: No mapping for 1224:/etc/app mountpoint`:                                                           "a mount at /etc/app that this container lacks",

@@ -21,14 +21,14 @@ type Options struct {
 	TCP          TCP    `json:"tcp"`
 	FileLocks    bool   `json:"file_locks"`
 	ExtUnixSk    bool   `json:"ext_unix_sk,omitempty"`    // the app talks to a unix socket outside its container
-	LinkRemap    bool   `json:"link_remap,omitempty"`     // the app holds deleted files that other names still link to
+	LinkRemap    bool   `json:"link_remap,omitempty"`     // the app may hold deleted files that other names still link to
 	GhostLimit   int64  `json:"ghost_limit"`              // bytes; largest deleted-but-open file that is carried along
 	ManageCgroup string `json:"manage_cgroups,omitempty"` // runc's --manage-cgroups-mode; "" means soft
 }
 
-// DefaultOptions suit most apps: connections are closed, file locks kept.
+// DefaultOptions suit most apps: connections are closed, file locks and deleted files kept.
 func DefaultOptions() Options {
-	return Options{TCP: TCPClose, FileLocks: true, GhostLimit: 64 << 20}
+	return Options{TCP: TCPClose, FileLocks: true, LinkRemap: true, GhostLimit: 64 << 20}
 }
 
 // ConfigFile renders the options that runc has no flag for as a CRIU configuration file (criu(8), "CONFIGURATION

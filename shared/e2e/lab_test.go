@@ -171,9 +171,13 @@ func (l *lab) mustGet(url string) (body string) {
 // sh runs a script in a container and returns its output.
 func (l *lab) sh(id, script string) string {
 	l.Helper()
-	created, err := l.eng.Client.ContainerExecCreate(l.ctx, id, container.ExecOptions{
-		Cmd: []string{"/bin/busybox", "sh", "-c", script}, AttachStdout: true, AttachStderr: true,
-	})
+	return l.output(id, "/bin/busybox", "sh", "-c", script)
+}
+
+// output runs a command in a container and returns what it writes.
+func (l *lab) output(id string, command ...string) string {
+	l.Helper()
+	created, err := l.eng.Client.ContainerExecCreate(l.ctx, id, container.ExecOptions{Cmd: command, AttachStdout: true, AttachStderr: true})
 	require.NoError(l, err)
 	attached, err := l.eng.Client.ContainerExecAttach(l.ctx, created.ID, container.ExecAttachOptions{})
 	require.NoError(l, err)

@@ -64,6 +64,9 @@ func (c container) createAgain(inv invocation, req Request) error {
 		return errors.Join(reason, c.removeNetns())
 	}
 	c.undoRestore(inv)
+	if b, err := loadBundle(inv.bundle); err == nil { // or runc will say what is wrong with it
+		b.removeLinks(req.CheckpointDir)
+	}
 	return c.bootCold(inv, req.Engine, reason)
 }
 

@@ -59,10 +59,17 @@ func (c container) checkpoint(inv invocation, req Request) error {
 	// CRIU gives up 10 s after it has begun to stop the tasks, which a busy machine can take for a few. We do when nothing moves any
 	// more, and say more about it.
 	conf := req.Options.ConfigFile() + fmt.Sprintf("timeout %d\n", int((2*freezeStall).Seconds()))
-	if pid, err := c.initPid(inv); err == nil {
-		// Locking the network costs a run of iptables; there is nothing to lock without a connection.
-		if open, err := hasConnections(pid); err == nil && !open {
-			conf += "network-lock skip\n"
+	state, err := runcState(inv)
+	if err != nil {
+		return err
+	}
+	// Locking the network costs a run of iptables; there is nothing to lock without a connection.
+	if open, err := hasConnections(state.Pid); err == nil && !open {
+		conf += "network-lock skip\n"
+	}
+	if req.Options.LinkRemap {
+		if err := c.checkDeleted(state.Bundle); err != nil {
+			return err
 		}
 	}
 	if err := os.WriteFile(c.path(confName), []byte(conf), 0o600); err != nil {
@@ -76,20 +83,25 @@ func (c container) checkpoint(inv invocation, req Request) error {
 	return c.runCheckpoint(append(args, c.id), req.CheckpointDir)
 }
 
-// initPid asks runc for the pid of the container's first process.
-func (c container) initPid(inv invocation) (int, error) {
-	cmd, err := runcCommand(append(append([]string{}, inv.global...), "state", c.id)...)
+// runState is what runc says of a container that runs.
+type runState struct {
+	Pid    int    `json:"pid"` // of its first process
+	Bundle string `json:"bundle"`
+}
+
+func runcState(inv invocation) (state runState, err error) {
+	cmd, err := runcCommand(append(append([]string{}, inv.global...), "state", inv.id)...)
 	if err != nil {
-		return 0, err
-	}
-	var state struct {
-		Pid int `json:"pid"`
+		return state, err
 	}
 	out, err := cmd.Output()
-	if err != nil {
-		return 0, fmt.Errorf("runc state: %w", err)
+	if err == nil {
+		err = decodeJSON(out, &state)
 	}
-	return state.Pid, decodeJSON(out, &state)
+	if err != nil {
+		return state, fmt.Errorf("runc state: %w", err)
+	}
+	return state, nil
 }
 
 func runcCommand(args ...string) (*exec.Cmd, error) {

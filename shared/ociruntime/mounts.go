@@ -92,11 +92,11 @@ func (b *bundle) ownMounts(host []*mountinfo.Info) ([]criu.OwnMount, error) {
 		if m.Type != "tmpfs" && !opts.bind {
 			continue
 		}
-		dest, err := securejoin.SecureJoin(rootfs, m.Destination)
+		dest, err := destinationIn(rootfs, m)
 		if err != nil {
-			return nil, fmt.Errorf("mount at %s: %w", m.Destination, err)
+			return nil, err
 		}
-		o := criu.OwnMount{Destination: path.Join("/", strings.TrimPrefix(dest, rootfs))}
+		o := criu.OwnMount{Destination: dest}
 		if opts.bind {
 			err = opts.bindTo(&o, m.Source, host)
 		} else {
@@ -110,6 +110,15 @@ func (b *bundle) ownMounts(host []*mountinfo.Info) ([]criu.OwnMount, error) {
 		own = append(slices.DeleteFunc(own, func(other criu.OwnMount) bool { return other.Destination == o.Destination }), o)
 	}
 	return own, nil
+}
+
+// destinationIn returns where a mount is in a root file system, as the kernel knows it: without symbolic links.
+func destinationIn(rootfs string, m specs.Mount) (string, error) {
+	dest, err := securejoin.SecureJoin(rootfs, m.Destination)
+	if err != nil {
+		return "", fmt.Errorf("mount at %s: %w", m.Destination, err)
+	}
+	return path.Join("/", strings.TrimPrefix(dest, rootfs)), nil
 }
 
 // relatime is what the kernel adds to a new mount that says nothing of access times.

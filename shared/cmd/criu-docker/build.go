@@ -82,7 +82,7 @@ Standard output gets the ref alone. With --json it gets {"event": "begin" or "en
 	set.StringVar(&f.tcp, "tcp", string(criu.TCPClose), "what becomes of open TCP connections in clones: close, so that the app reconnects, or established")
 	set.BoolVar(&f.fileLocks, "file-locks", true, "keep file locks")
 	set.BoolVar(&f.extUnixSk, "ext-unix-sk", false, "allow connections to unix sockets outside the container")
-	set.BoolVar(&f.linkRemap, "link-remap", false, "allow open files that were deleted but have other names")
+	set.BoolVar(&f.linkRemap, "link-remap", true, "allow open files that were deleted but have other names, as semaphores do")
 	set.StringVar(&f.ghostLimit, "ghost-limit", "64MiB", "largest deleted but open file that is carried along")
 	set.StringVar(&f.cpu, "cpu", "", "processor that glibc and OpenSSL are held to, so that clones can run on any that has as much (x86-64-v2|x86-64-v3|x86-64-v4)")
 	set.BoolVar(&f.nomad, "nomad", false, "add the mounts and variables that Nomad gives every task")
