@@ -112,6 +112,10 @@ func (d *donor) freeze(ctx context.Context, cfg snapshot.Config) (snapshot.Sourc
 	if report.UpperDir == "" {
 		return snapshot.Source{}, fmt.Errorf("the donor did not run under the runtime %q: register it with `criu-docker runtime install`", engine.RuntimeName)
 	}
+	sparse, err := sparseFiles(report.UpperDir)
+	if err != nil {
+		return snapshot.Source{}, fmt.Errorf("container layer: %w", err)
+	}
 	src := snapshot.Source{CheckpointDir: d.work.checkpoint()}
 	var socketFiles []string
 	if src.RootfsTar, socketFiles, err = captureLayer(report.UpperDir, d.work.rootfs()); err != nil {
@@ -127,7 +131,7 @@ func (d *donor) freeze(ctx context.Context, cfg snapshot.Config) (snapshot.Sourc
 	if err != nil {
 		return snapshot.Source{}, fmt.Errorf("what was frozen: %w", err)
 	}
-	for _, w := range slices.Concat(unboundSockets(socketFiles, frozen.Sockets), spinningFIFOs(frozen.Files, cfg.Host.CRIU)) {
+	for _, w := range slices.Concat(sparse, unboundSockets(socketFiles, frozen.Sockets), spinningFIFOs(frozen.Files, cfg.Host.CRIU)) {
 		d.progress.warn("%s", w)
 	}
 	cfg.GuardRegions = report.GuardRegions

@@ -2,9 +2,12 @@ package build
 
 import (
 	"fmt"
+	"io/fs"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/criu-docker/criu-docker/shared/criu"
 )
@@ -43,4 +46,27 @@ func spinningFIFOs(files []criu.OpenFile, version string) []string {
 		}
 	}
 	return warnings
+}
+
+// largestHoles are how many bytes of a file may be holes without a word.
+const largestHoles = 32 << 20
+
+// sparseFiles warns of files in the container's layer that are larger in a snapshot: an archive has zeros where a file has holes.
+func sparseFiles(upper string) (warnings []string, err error) {
+	err = filepath.WalkDir(upper, func(name string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		used := info.Sys().(*syscall.Stat_t).Blocks * 512
+		if info.Size()-used > largestHoles {
+			warnings = append(warnings, fmt.Sprintf("%s has %d bytes, of which %d are in use: it is %d bytes on the disk of each clone, and in the "+
+				"snapshot's layer before it is compressed; keep it on a volume or a tmpfs", strings.TrimPrefix(name, upper), info.Size(), used, info.Size()))
+		}
+		return nil
+	})
+	return warnings, err
 }

@@ -102,3 +102,18 @@ func TestSpinningFIFOs(t *testing.T) {
 	require.Contains(t, got[0], "/run/initctl")
 	require.Empty(t, spinningFIFOs(files, "4.3"))
 }
+
+func TestSparseFiles(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, "var/lib"), 0o755))
+	for name, size := range map[string]int64{"var/lib/map": 1 << 30, "small": largestHoles, "var/lib/full": 0} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte("in use"), 0o600))
+		if size > 0 {
+			require.NoError(t, os.Truncate(filepath.Join(dir, name), size))
+		}
+	}
+	warnings, err := sparseFiles(dir)
+	require.NoError(t, err)
+	require.Len(t, warnings, 1)
+	require.Contains(t, warnings[0], "/var/lib/map has 1073741824 bytes, of which ")
+}
