@@ -107,7 +107,7 @@ func knownCauses() []explanation {
 		known(`POKEDATA failed: Input/output error`,
 			"the app has executable shared memory below its own code, where CRIU can't work", "turn off what maps it (PHP: opcache.jit_buffer_size=0)"),
 		known(`fsnotify:\s+Can't dump that handle`,
-			"the app watches a file or directory of its container's own disk (inotify), which CRIU can't find again", "let it watch nothing (.NET: DOTNET_USE_POLLING_FILE_WATCHER=1), or a directory on a volume, or begin to watch after the start, or use a CRIU newer than "+lastUnwatching),
+			"the app watches (inotify) a file or directory that is deleted, or of a mount that CRIU can't find it on", "let it watch what has a name in its container, or begin to watch after the start"),
 		known(`Cannot apply seals on memfd`,
 			"the app has a sealed memory file (memfd) mapped, whose seals CRIU can't set again", "turn off what makes it, or let the app make it after the start only"),
 		known(`Can't dump file (\d+) of that type \[\d+\] \((\S*) ?([^)]*)\)`,

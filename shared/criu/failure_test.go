@@ -22,7 +22,7 @@ func TestDiagnoseLogs(t *testing.T) {
 		{"restore-pid-taken", "Can't fork for 12: File exists", "process id 12 is taken", "--pid=host"},
 		{"restore-empty-image", "Unexpected EOF on (empty-image)", "incomplete or damaged", "criu-docker verify"},
 		{"dump-io-uring-fd", "send_fds failed (-22)", "io_uring", "io_method = worker"},
-		{"dump-inotify", "Can't dump that handle", "inotify", "on a volume"},
+		{"dump-inotify", "Can't dump that handle", "inotify", "has a name"},
 		{"dump-shared-exec", "POKEDATA failed: Input/output error", "executable shared memory", "opcache.jit_buffer_size=0"},
 		{"dump-mqueue", "Can't lookup mount=304 for fd=3 path=/q", "POSIX message queue (/q)", "after the start only"},
 		{"dump-no-sys-resource", "Can't get rlimit 0: Operation not permitted", "CAP_SYS_RESOURCE", "criu-docker doctor"},

@@ -6,13 +6,13 @@ import "fmt"
 // development branch, as the next one is.
 const LastSpinning = "4.2.1"
 
-// lastUnwatching is the newest CRIU that freezes no app which watches a file or directory on overlayfs.
-const lastUnwatching = "4.2.1"
+// lastSearching is the newest CRIU that can't open by their handles what an app watches on overlayfs.
+const lastSearching = "4.2.1"
 
 // Faults tells of a version of CRIU what it gets wrong by itself and later ones don't, in one sentence each.
 func Faults(version string) (faults []string) {
 	for _, f := range []struct{ last, what string }{
-		{lastUnwatching, "an app that watches files or directories of its container's own disk (inotify) can't be frozen"},
+		{lastSearching, "what an app watches (inotify) is searched for in its whole container when it is frozen, and must still have a name"},
 		{LastSpinning, "a FIFO without writers is restored so that its readers poll without end"},
 	} {
 		if !Older(f.last, version) {

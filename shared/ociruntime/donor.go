@@ -63,10 +63,11 @@ func (c container) checkpoint(inv invocation, req Request) error {
 	if err != nil {
 		return err
 	}
-	// Locking the network costs a run of iptables; there is nothing to lock without a connection.
-	if open, err := hasConnections(state.Pid); err == nil && !open {
-		conf += "network-lock skip\n"
+	watched, err := c.watchOptions(state.Pid)
+	if err != nil {
+		return err
 	}
+	conf += watched
 	if req.Options.LinkRemap {
 		if err := c.checkDeleted(state.Bundle); err != nil {
 			return err

@@ -127,27 +127,3 @@ func decodeJSON(b []byte, v any) error {
 	}
 	return nil
 }
-
-// hasConnections tells whether a process in the network namespace of pid may hold a TCP connection.
-func hasConnections(pid int) (bool, error) {
-	fs, err := procfs.NewFS(fmt.Sprintf("/proc/%d", pid))
-	if err != nil {
-		return false, err
-	}
-	tcp, err := fs.NetTCP() //nolint:staticcheck // netlink, the successor, would have to enter the namespace
-	if err != nil {
-		return false, err
-	}
-	tcp6, err := fs.NetTCP6() //nolint:staticcheck // as above
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return false, err
-	}
-	// The states of linux/include/net/tcp_states.h; a socket in TIME_WAIT belongs to no process any more.
-	const timeWait, listen = 6, 10
-	for _, line := range append(tcp, tcp6...) {
-		if line.St != timeWait && line.St != listen {
-			return true, nil
-		}
-	}
-	return false, nil
-}
