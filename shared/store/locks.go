@@ -72,6 +72,7 @@ type lock struct {
 	info    object.Info
 	renewed time.Time // wall clock: a suspended machine counts, too
 	lost    bool
+	over    bool // its holder has released it
 }
 
 // publish waits until no sweep is under way and holds the lock that keeps sweeps away.
@@ -218,6 +219,9 @@ func (l *lock) keep(ctx context.Context) {
 func (l *lock) renew(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.over { // while another publication of this process was about to renew it
+		return nil
+	}
 	if l.lost {
 		return errLost
 	}
@@ -254,6 +258,7 @@ func (l *lock) release() error {
 	l.locks.mu.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.over = true
 	if l.lost {
 		return nil
 	}

@@ -393,3 +393,20 @@ func TestKilledWriter(t *testing.T) {
 		require.Empty(t, leftovers)
 	}
 }
+
+// Of two publications of one process, one that ends takes nothing from the other, which was about to renew both locks.
+func TestConfirmWhileAnotherPublicationEnds(t *testing.T) {
+	eachPlace(t, func(t *testing.T, p place) {
+		ctx := context.Background()
+		s := openAt(t, p)
+		require.NoError(t, s.bucket.Create(ctx))
+		first, err := s.locks.publish(ctx)
+		require.NoError(t, err)
+		second, err := s.locks.publish(ctx)
+		require.NoError(t, err)
+		require.NoError(t, second.release())
+		require.NoError(t, second.renew(ctx), "it has ended, and was not lost")
+		require.NoError(t, s.locks.confirm(ctx))
+		require.NoError(t, first.release())
+	})
+}
