@@ -165,7 +165,7 @@ func (d *donor) look(ctx context.Context, cfg *snapshot.Config) {
 		d.progress.warn("what clones lack of the donor's sockets could not be found out: %v", err)
 	}
 	cfg.Generators = generatorsOf(pids)
-	for _, w := range slices.Concat(options, groups, sharedRandomness(cfg.Generators, len(cfg.Hooks.AfterRestore))) {
+	for _, w := range slices.Concat(options, groups, lostSemaphores(pids), sharedRandomness(cfg.Generators, len(cfg.Hooks.AfterRestore))) {
 		d.progress.warn("%s", w)
 	}
 }
