@@ -55,6 +55,7 @@ output "parsed" {
 			same("sizes", byRef, "sizes"),
 			same("timings", byRef, "timings"),
 			same("random_generators", byRef, "random_generators"),
+			same("risks", byRef, "risks"),
 			same("ref", "data.criu_snapshot.by_image", "ref"),
 			statecheck.ExpectKnownValue(byRef, attribute("args").AtSliceIndex(0), knownvalue.StringExact("/bin/busybox")),
 			statecheck.ExpectKnownValue(byRef, attribute("ports").AtSliceIndex(0), knownvalue.StringExact("80/tcp")),

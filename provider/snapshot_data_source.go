@@ -102,6 +102,11 @@ func (d *snapshotDataSource) Schema(_ context.Context, _ datasource.SchemaReques
 				ElementType:         types.StringType,
 				Computed:            true,
 			},
+			"risks": schema.ListAttribute{
+				MarkdownDescription: risksDescription,
+				ElementType:         riskType,
+				Computed:            true,
+			},
 			"timings": schema.MapAttribute{
 				MarkdownDescription: "How long each step of the build took, in seconds.",
 				ElementType:         types.Float64Type,
@@ -140,6 +145,7 @@ type snapshotDataModel struct {
 	Ports        types.List   `tfsdk:"ports"`
 	Sizes        types.Object `tfsdk:"sizes"`
 	Generators   types.List   `tfsdk:"random_generators"`
+	Risks        types.List   `tfsdk:"risks"`
 	Timings      types.Map    `tfsdk:"timings"`
 	BuiltOn      types.Object `tfsdk:"built_on"`
 }
@@ -242,6 +248,8 @@ func (m *snapshotDataModel) set(ctx context.Context, found *published) (diags di
 	m.Timings, more = timingsValue(ctx, c.Timings)
 	diags.Append(more...)
 	m.Generators, more = stringList(ctx, c.Generators)
+	diags.Append(more...)
+	m.Risks, more = risksValue(ctx, c.Risks())
 	diags.Append(more...)
 	m.BuiltOn, more = types.ObjectValueFrom(ctx, builtOnType, builtOn(c.Host))
 	diags.Append(more...)

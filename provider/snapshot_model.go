@@ -48,6 +48,7 @@ type snapshotModel struct {
 	CreatedAt    types.String `tfsdk:"created_at"`
 	Sizes        types.Object `tfsdk:"sizes"`
 	Generators   types.List   `tfsdk:"random_generators"`
+	Risks        types.List   `tfsdk:"risks"`
 	Timings      types.Map    `tfsdk:"timings"`
 }
 
@@ -98,7 +99,33 @@ func (m *snapshotModel) setPublished(ctx context.Context, ref snapshot.Ref, mani
 	diags.Append(more...)
 	m.Generators, more = stringList(ctx, config.Generators)
 	diags.Append(more...)
+	m.Risks, more = risksValue(ctx, config.Risks())
+	diags.Append(more...)
 	return diags
+}
+
+// riskModel is an element of `risks`.
+type riskModel struct {
+	Kind    string   `tfsdk:"kind"`
+	Message string   `tfsdk:"message"`
+	Items   []string `tfsdk:"items"`
+	See     string   `tfsdk:"see"`
+}
+
+var riskType = types.ObjectType{AttrTypes: map[string]attr.Type{
+	"kind":    types.StringType,
+	"message": types.StringType,
+	"items":   types.ListType{ElemType: types.StringType},
+	"see":     types.StringType,
+}}
+
+func risksValue(ctx context.Context, risks []snapshot.Risk) (types.List, diag.Diagnostics) {
+	list := make([]riskModel, len(risks))
+	for i, r := range risks {
+		list[i] = riskModel(r)
+		list[i].Items = append([]string{}, r.Items...) // empty rather than null
+	}
+	return types.ListValueFrom(ctx, riskType, list)
 }
 
 // sizesModel is `sizes`, in bytes.

@@ -92,6 +92,9 @@ func TestLifecycle(t *testing.T) {
 						"packed":     positive{},
 					})),
 					known("random_generators", knownvalue.ListExact(nil)),
+					known("risks", knownvalue.ListExact([]knownvalue.Check{knownvalue.ObjectPartial(map[string]knownvalue.Check{
+						"kind": knownvalue.StringExact("cpu"), "see": knownvalue.StringExact("docs/cpu.md#processors"),
+					})})),
 					known("timings", knownvalue.MapPartial(map[string]knownvalue.Check{"boot": knownvalue.NotNull(), "freeze": knownvalue.NotNull()})),
 				},
 			},

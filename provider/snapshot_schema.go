@@ -77,6 +77,10 @@ func timeoutsAttribute(ctx context.Context) schema.Attribute {
 const generatorsDescription = "Runtimes and libraries in the app that have random generators of their own, such as `OpenSSL` or `Ruby`. " +
 	"Without a hook that seeds them anew, all clones give out the same values."
 
+const risksDescription = "What a reviewer should know before the snapshot goes to production, as `criu-docker inspect` has it. `kind` is `secrets`, " +
+	"`generators`, `hooks`, `mount_files`, `addresses`, `cpu` or `losses`; `message` is a sentence, `items` are what it is about (names of variables, " +
+	"paths, sockets), and `see` is a section of the manual."
+
 // computedAttributes are what a published snapshot is known by.
 func computedAttributes() map[string]schema.Attribute {
 	keepString := []planmodifier.String{stringplanmodifier.UseStateForUnknown()}
@@ -126,6 +130,12 @@ func computedAttributes() map[string]schema.Attribute {
 		"random_generators": schema.ListAttribute{
 			MarkdownDescription: generatorsDescription,
 			ElementType:         types.StringType,
+			Computed:            true,
+			PlanModifiers:       []planmodifier.List{listplanmodifier.UseStateForUnknown()},
+		},
+		"risks": schema.ListAttribute{
+			MarkdownDescription: risksDescription,
+			ElementType:         riskType,
 			Computed:            true,
 			PlanModifiers:       []planmodifier.List{listplanmodifier.UseStateForUnknown()},
 		},

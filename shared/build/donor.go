@@ -93,7 +93,7 @@ func (d *donor) warmUp(ctx context.Context, addr string) error {
 
 // freeze checkpoints the donor, which ends it, and collects what a snapshot is made of.
 func (d *donor) freeze(ctx context.Context, cfg snapshot.Config) (snapshot.Source, error) {
-	d.look(ctx, &cfg)
+	losses := d.look(ctx, &cfg)
 	end := d.progress.begin("freeze")
 	how, err := d.checkpoint(ctx)
 	if err != nil {
@@ -131,8 +131,18 @@ func (d *donor) freeze(ctx context.Context, cfg snapshot.Config) (snapshot.Sourc
 	if err != nil {
 		return snapshot.Source{}, fmt.Errorf("what was frozen: %w", err)
 	}
-	for _, w := range slices.Concat(sparse, unboundSockets(socketFiles, frozen.Sockets), spinningFIFOs(frozen.Files, cfg.Host.CRIU)) {
+	found := []string{} // not nil: it was looked for
+	for _, l := range slices.Concat(losses, sparse, unboundSockets(socketFiles, frozen.Sockets), spinningFIFOs(frozen.Files, cfg.Host.CRIU)) {
+		if !slices.Contains(found, l) {
+			found = append(found, l)
+		}
+	}
+	cfg.Losses = &found
+	for _, w := range slices.Concat(found, sharedRandomness(cfg.Generators, len(cfg.Hooks.AfterRestore))) {
 		d.progress.warn("%s", w)
+	}
+	if cfg.MountFiles, err = criu.MountFiles(d.work.checkpoint()); err != nil {
+		return snapshot.Source{}, err
 	}
 	cfg.GuardRegions = report.GuardRegions
 	if cfg.LargestMapping, err = criu.LargestMapping(d.work.checkpoint()); err != nil {
@@ -143,9 +153,9 @@ func (d *donor) freeze(ctx context.Context, cfg snapshot.Config) (snapshot.Sourc
 	return src, nil
 }
 
-// look looks at the running donor for what its clones will lack, or share, without a word from CRIU, and for the addresses that it
-// has. Those of the host are not its own, and the groups of another container are that one's.
-func (d *donor) look(ctx context.Context, cfg *snapshot.Config) {
+// look looks at the running donor for what its clones will lack without a word from CRIU, which it returns, for what they will share, and
+// for the addresses that it has. Those of the host are not its own, and the groups of another container are that one's.
+func (d *donor) look(ctx context.Context, cfg *snapshot.Config) (losses []string) {
 	pids, err := runDir.Processes(d.id)
 	var c container.InspectResponse
 	if err == nil {
@@ -161,13 +171,12 @@ func (d *donor) look(ctx context.Context, cfg *snapshot.Config) {
 	if err == nil && !c.HostConfig.NetworkMode.IsHost() && !c.HostConfig.NetworkMode.IsContainer() {
 		groups, err = lostGroups(c.State.Pid)
 	}
-	if err != nil {
-		d.progress.warn("what clones lack of the donor's sockets could not be found out: %v", err)
-	}
 	cfg.Generators = generatorsOf(pids)
-	for _, w := range slices.Concat(options, groups, lostSemaphores(pids), sharedRandomness(cfg.Generators, len(cfg.Hooks.AfterRestore))) {
-		d.progress.warn("%s", w)
+	losses = slices.Concat(options, groups, lostSemaphores(pids))
+	if err != nil {
+		losses = append(losses, fmt.Sprintf("what clones lack of the donor's sockets could not be found out: %v", err))
 	}
+	return losses
 }
 
 // freezeTimeout bounds the writing of the donor's memory to disk.

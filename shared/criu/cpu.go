@@ -17,13 +17,9 @@ func checkCPU(frozen, here Host) error {
 		return fmt.Errorf("%w: this processor (%s) lacks features of %s, which the app in the snapshot was held to: %s",
 			ErrUnfit, here.CPUModel, frozen.CPUBaseline, strings.Join(off, ", "))
 	}
-	needed := frozen.CPUFeatures
-	if frozen.CPUBaseline.level() > 0 {
-		needed = nil
-	}
 	var missing []string
-	for _, flag := range needed {
-		if _, found := slices.BinarySearch(here.CPUFeatures, flag); !found && !kernelFlags[flag] && !speedFlags[flag] {
+	for _, flag := range frozen.NeededFeatures() {
+		if _, found := slices.BinarySearch(here.CPUFeatures, flag); !found {
 			missing = append(missing, flag)
 		}
 	}
@@ -42,6 +38,14 @@ func checkCPU(frozen, here Host) error {
 			ErrUnfit, here.CPUModel, here.XSaveMax, frozen.CPUModel, frozen.XSaveMax)
 	}
 	return nil
+}
+
+// NeededFeatures lists the features, as in /proc/cpuinfo, that a processor must have to go on with what was frozen on this host.
+func (h Host) NeededFeatures() []string {
+	if h.CPUBaseline.level() > 0 {
+		return h.CPUBaseline.Missing(Host{})
+	}
+	return slices.DeleteFunc(slices.Clone(h.CPUFeatures), func(flag string) bool { return kernelFlags[flag] || speedFlags[flag] })
 }
 
 // differ compares two sizes of which zero is unknown.

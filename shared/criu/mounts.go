@@ -26,7 +26,7 @@ func (d *imageDir) mounts() ([]Mount, error) {
 			list = append(list, Mount{
 				Destination: path.Join("/", e.GetMountpoint()), // CRIU writes "./proc"
 				Type:        fileSystem(e),
-				External:    e.GetExtMount() || e.GetExtKey() != "",
+				External:    isExternal(e),
 				ReadOnly:    e.GetFlags()&unix.MS_RDONLY != 0,
 			})
 		}
@@ -34,6 +34,9 @@ func (d *imageDir) mounts() ([]Mount, error) {
 	slices.SortStableFunc(list, func(a, b Mount) int { return strings.Compare(a.Destination, b.Destination) })
 	return list, nil
 }
+
+// isExternal reports whether a mount comes from outside the container.
+func isExternal(e *mnt.MntEntry) bool { return e.GetExtMount() || e.GetExtKey() != "" }
 
 func fileSystem(e *mnt.MntEntry) string {
 	if name := e.GetFsname(); name != "" {

@@ -38,6 +38,10 @@ type Config struct {
 	// Generators are the runtimes and libraries in the app that have random generators of their own, as the build has found: "OpenSSL",
 	// "Ruby". All clones have their state, until a hook seeds them anew.
 	Generators []string `json:"generators,omitempty"`
+	// MountFiles are what the app held on mounts from outside, which clones' mounts must have.
+	MountFiles []criu.MountFile `json:"mount_files,omitempty"`
+	// Losses are what clones lack without a word from CRIU, a sentence each; nil if the build did not record them.
+	Losses *[]string `json:"losses,omitempty"`
 	// Hooks are how the app is told that it is about to be frozen, and that it has been restored.
 	Hooks   hook.Hooks `json:"hooks,omitzero"`
 	Sizes   Sizes      `json:"sizes"`

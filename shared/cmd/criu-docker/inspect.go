@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -22,13 +23,14 @@ func inspectCommand(a *app) *cobra.Command {
 		Short: "Tell what is in a snapshot",
 		Long: `Prints what was frozen, from which image and how it was started, what a machine needs to restore it, how large it is
 and how long it took. Values of environment variables are not in a snapshot's description, only hashes of them; they
-are in the frozen memory.
+are in the frozen memory. At last it names the risks that a reviewer should know, each with a section of the manual.
 
-With --json it prints {"ref", "store", "updated", "digest", "layers", "config"}; docs/format.md explains the last two.`,
+With --json it prints {"ref", "store", "updated", "digest", "layers", "config", "risks"}; docs/format.md explains "layers"
+and "config", and risks are {"kind", "message", "items", "see"}.`,
 		Args: usage(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.inspect(cmd.Context(), args[0], files) },
 	}
-	cmd.Flags().BoolVar(&files, "files", false, "list open files and mounts too")
+	cmd.Flags().BoolVar(&files, "files", false, "list open files and mounts too, and all that risks are about")
 	return cmd
 }
 
@@ -40,6 +42,7 @@ type inspected struct {
 	Digest  string               `json:"digest"`
 	Layers  []ocispec.Descriptor `json:"layers"`
 	Config  snapshot.Config      `json:"config"`
+	Risks   []snapshot.Risk      `json:"risks"`
 }
 
 func (a *app) inspect(ctx context.Context, ref string, files bool) error {
@@ -58,7 +61,7 @@ func (a *app) inspect(ctx context.Context, ref string, files bool) error {
 	}
 	i := inspected{
 		Ref: entry.Name, Store: s.URL(), Updated: entry.Updated, Digest: entry.Manifest.Digest.String(),
-		Layers: manifest.Layers, Config: config,
+		Layers: manifest.Layers, Config: config, Risks: config.Risks(),
 	}
 	if a.json {
 		return a.printJSON(i)
@@ -69,6 +72,7 @@ func (a *app) inspect(ctx context.Context, ref string, files bool) error {
 	describeNeeds(t, config)
 	describeFrozen(t, config, files)
 	describeCost(t, config, len(i.Layers))
+	describeRisks(t, i.Risks, files)
 	return t.flush()
 }
 
@@ -116,13 +120,6 @@ func describeNeeds(t table, c snapshot.Config) {
 	}
 	slices.Sort(options)
 	t.row("  options", strings.Join(options, ", "))
-	if len(c.Generators) > 0 {
-		shared := strings.Join(c.Generators, ", ")
-		if len(c.Hooks.AfterRestore) == 0 {
-			shared += ": shared by all clones, and no hook seeds them anew"
-		}
-		t.row("  randomness", shared)
-	}
 	for _, h := range c.Hooks.BeforeFreeze {
 		t.row("  before freeze", h.String())
 	}
@@ -196,6 +193,22 @@ func describeCost(t table, c snapshot.Config, layers int) {
 	t.row("Build took", seconds(total))
 	for _, step := range c.Timings {
 		t.row("  "+step.Step, seconds(step.Elapsed))
+	}
+}
+
+// describeRisks names what each risk is about: the first few, or all.
+func describeRisks(t table, risks []snapshot.Risk, all bool) {
+	const few = 8
+	t.row("Risks", strconv.Itoa(len(risks)))
+	for _, r := range risks {
+		t.row("  "+r.Kind, r.Message+" ("+r.See+")")
+		items, more := r.Items, ""
+		if len(items) > few && !all {
+			items, more = items[:few], fmt.Sprintf(" and %d more (--files)", len(r.Items)-few)
+		}
+		if len(items) > 0 {
+			t.row("", strings.Join(items, ", ")+more)
+		}
 	}
 }
 

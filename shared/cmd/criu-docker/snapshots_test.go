@@ -57,6 +57,35 @@ func TestListAndInspect(t *testing.T) {
 	require.Contains(t, o.stderr, p.path("store"))
 }
 
+// What a reviewer should know is found by a real build, and told to people and programs.
+func TestInspectRisks(t *testing.T) {
+	p := newProgram(t)
+	require.NoError(t, os.Mkdir(p.path("www"), 0o755))
+	require.NoError(t, os.WriteFile(p.path("www", "index.html"), []byte("it works"), 0o644))
+	o := p.call(p.buildArgs("-e", "DB_PASSWORD=in no description", "-v", p.path("www")+":/www:ro", "--after-restore", "signal:WINCH", "--",
+		"/bin/sh", "-c", "mkfifo /fifo && exec 3<>/fifo && exec httpd -f -p 80 -h /www")...)
+	require.Zero(t, o.code, o.stderr)
+	ref := strings.TrimSpace(o.stdout)
+	require.Contains(t, o.stderr, "FIFO")
+
+	found := map[string]snapshot.Risk{}
+	for _, r := range documents[inspected](t, p.ok("inspect", ref, "--json"))[0].Risks {
+		found[r.Kind] = r
+	}
+	require.Equal(t, []string{"DB_PASSWORD"}, found[snapshot.RiskSecrets].Items)
+	require.Equal(t, []string{"/www on /www"}, found[snapshot.RiskMountFiles].Items, "its directory")
+	require.Equal(t, []string{"signal:WINCH"}, found[snapshot.RiskHooks].Items)
+	require.NotEmpty(t, found[snapshot.RiskCPU].Items)
+	require.Contains(t, found[snapshot.RiskLosses].Message, "FIFO")
+	require.NotContains(t, found, snapshot.RiskAddresses, "it listens on all")
+
+	text := p.ok("inspect", ref)
+	for _, want := range []string{"Risks", "DB_PASSWORD", "/www on /www", "FIFO", "docs/cpu.md#processors", "more (--files)"} {
+		require.Contains(t, text, want)
+	}
+	require.NotContains(t, text, "in no description")
+}
+
 // A ref that can't be read hides nothing, and can be removed.
 func TestDamagedRef(t *testing.T) {
 	p := newProgram(t)

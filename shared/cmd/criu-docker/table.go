@@ -6,6 +6,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"github.com/docker/go-units"
 )
@@ -21,8 +22,24 @@ func newTable(w io.Writer, heading ...string) table {
 	return t
 }
 
+// row takes cells as they come out of containers and stores: what a terminal would obey is not printed.
 func (t table) row(cells ...string) {
-	fmt.Fprintln(t.w, strings.Join(cells, "\t")) // the error comes out of flush
+	for i, cell := range cells {
+		if i > 0 {
+			fmt.Fprint(t.w, "\t")
+		}
+		fmt.Fprint(t.w, printable(cell)) // the error comes out of flush
+	}
+	fmt.Fprintln(t.w)
+}
+
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, s)
 }
 
 func (t table) flush() error { return t.w.Flush() }
