@@ -40,7 +40,7 @@ type imageConfig struct {
 }
 
 func images() []image {
-	return []image{tinyImage(), pauseImage(), ballastImage(), redmineImage(), fatAppImage(), runtimesImage()}
+	return append([]image{tinyImage(), pauseImage(), ballastImage(), redmineImage(), fatAppImage(), runtimesImage()}, compatImages()...)
 }
 
 func imageNames() []string {
