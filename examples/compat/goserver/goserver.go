@@ -1,0 +1,38 @@
+// Package goserver is a server in Go with timers and many goroutines.
+package goserver
+
+import (
+	"fmt"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+const goroutines = 200
+
+// Serve answers on port 8080 when all goroutines have done something since the request came.
+func Serve() error {
+	var beats [goroutines]atomic.Int64
+	for i := range beats {
+		go func() {
+			ticker := time.NewTicker(time.Duration(i+1) * time.Millisecond)
+			defer ticker.Stop()
+			for range ticker.C {
+				beats[i].Add(1)
+			}
+		}()
+	}
+	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		for i := range beats {
+			for before := beats[i].Load(); beats[i].Load() == before; {
+				select {
+				case <-r.Context().Done():
+					return
+				case <-time.After(time.Millisecond):
+				}
+			}
+		}
+		fmt.Fprintln(w, "ok")
+	})
+	return http.ListenAndServe(":8080", nil)
+}
