@@ -179,11 +179,36 @@ func readStatus(r io.Reader) error {
 	if status[0] == '2' {
 		return nil
 	}
-	if _, err := head.ReadMIMEHeader(); err != nil {
+	header, err := head.ReadMIMEHeader()
+	if err != nil {
 		return fmt.Errorf("it answered %q", status)
 	}
-	said, _ := io.ReadAll(io.LimitReader(head.R, mostOutput)) // whatever there is
+	var said []byte // whatever there is
+	if strings.EqualFold(header.Get("Transfer-Encoding"), "chunked") {
+		said = readChunks(head.R)
+	} else {
+		said, _ = io.ReadAll(io.LimitReader(head.R, mostOutput))
+	}
 	return fmt.Errorf("it answered %q%s", status, (&tail{said}).line())
+}
+
+// readChunks reads the beginning of a chunked body, up to what is wrong with it.
+func readChunks(r *bufio.Reader) (said []byte) {
+	for len(said) < mostOutput {
+		line, _ := r.ReadString('\n')
+		digits, _, _ := strings.Cut(strings.TrimSpace(line), ";")
+		size, err := strconv.ParseUint(strings.TrimSpace(digits), 16, 32)
+		if err != nil || size == 0 {
+			break
+		}
+		chunk := make([]byte, min(size, mostOutput))
+		n, err := io.ReadFull(r, chunk)
+		said = append(said, chunk[:n]...)
+		if _, derr := r.Discard(len("\r\n")); err != nil || derr != nil || size > mostOutput {
+			break
+		}
+	}
+	return said
 }
 
 // dialIn connects to an address in a network namespace. The thread that was in there ends.

@@ -9,12 +9,14 @@ import (
 
 func TestReadStatus(t *testing.T) {
 	for answer, want := range map[string]string{
-		"HTTP/1.1 204 No Content\r\n\r\n":                                    "",
-		"HTTP/1.0 200 OK\r\n\r\nhello":                                       "",
-		"HTTP/1.1 500 Internal Server Error\r\nA: b\r\n\r\nfirst\nno seed\n": `it answered "500 Internal Server Error": no seed`,
-		"HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n":                          `it answered "302 Found"`,
-		"SSH-2.0-OpenSSH\r\n":                                                "is no answer in HTTP",
-		"":                                                                   "no answer",
+		"HTTP/1.1 204 No Content\r\n\r\n":                                                                "",
+		"HTTP/1.0 200 OK\r\n\r\nhello":                                                                   "",
+		"HTTP/1.1 500 Internal Server Error\r\nA: b\r\n\r\nfirst\nno seed\n":                             `it answered "500 Internal Server Error": no seed`,
+		"HTTP/1.1 500 Error\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nno s\r\n3;a=b\r\need\r\n0\r\n\r\n": `it answered "500 Error": no seed`,
+		"HTTP/1.1 500 Error\r\nTransfer-Encoding: chunked\r\n\r\n7fffffff\r\nno seed":                    `it answered "500 Error": no seed`,
+		"HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n":                                                      `it answered "302 Found"`,
+		"SSH-2.0-OpenSSH\r\n": "is no answer in HTTP",
+		"":                    "no answer",
 	} {
 		err := readStatus(strings.NewReader(answer))
 		if want == "" {
