@@ -248,13 +248,20 @@ func (d *donor) address(ctx context.Context) (string, error) {
 		return "", err
 	}
 	d.hostname = c.Config.Hostname
-	return address(c)
+	return address(ctx, d.eng, c)
 }
 
 // address returns where the host reaches a container; "" if it has no network. One that has ended already is ErrNotReady.
-func address(c container.InspectResponse) (string, error) {
+func address(ctx context.Context, eng *engine.Engine, c container.InspectResponse) (string, error) {
 	if !c.State.Running {
 		return "", fmt.Errorf("%w: it ended with exit code %d", ErrNotReady, c.State.ExitCode)
+	}
+	if mode := c.HostConfig.NetworkMode; mode.IsContainer() {
+		joined, err := eng.Client.ContainerInspect(ctx, mode.ConnectedContainer())
+		if err != nil {
+			return "", fmt.Errorf("network = %q: %w", mode, err)
+		}
+		c = joined
 	}
 	if c.HostConfig.NetworkMode.IsHost() {
 		return "127.0.0.1", nil

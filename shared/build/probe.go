@@ -39,7 +39,7 @@ func (p Probe) Wait(ctx context.Context, eng *engine.Engine, id string) error {
 	if err != nil {
 		return fmt.Errorf("ready: %w", err)
 	}
-	addr, err := address(c)
+	addr, err := address(ctx, eng, c)
 	if err != nil {
 		return err
 	}

@@ -135,7 +135,7 @@ func (d *donor) exercise(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	addr, err := address(c)
+	addr, err := address(ctx, d.eng, c)
 	if err != nil {
 		return err
 	}

@@ -32,6 +32,20 @@ func TestCloneOnEveryKindOfNetwork(t *testing.T) {
 	require.Contains(t, l.sh(other.ContainerID, "wget -qO- http://127.0.0.1/"), "It works", "the clone is in the other container's network namespace")
 }
 
+// A donor is asked, warmed up and told where it is reached: in the network namespace of another container.
+func TestDonorOnTheNetworkOfAContainer(t *testing.T) {
+	l := newLab(t)
+	other := l.run(l.spec(tiny, "exec sleep 1000"), restore.PolicyNever)
+	spec := func() engine.Spec {
+		s := l.spec(tiny, "")
+		s.Host.NetworkMode = container.NetworkMode("container:" + other.ContainerID)
+		return s
+	}
+	l.build(spec(), tinyReady)
+	l.run(spec(), restore.PolicyAlways)
+	require.Contains(t, l.sh(other.ContainerID, "wget -qO- http://127.0.0.1/"), "It works")
+}
+
 func TestCloneOnTheHostsNetwork(t *testing.T) {
 	l := newLab(t)
 	const port = "18099" // nobody else's in a node
