@@ -16,7 +16,7 @@ import (
 
 // envFileName is the file in the task's local and secrets directories that tells a restored process what the
 // orchestrator set for this allocation: the environment in its memory is the donor's.
-const envFileName = "criu-docker.env"
+const envFileName = snapshot.AllocationEnvFile
 
 // writeEnvFiles writes the variables that Nomad sets anew for every allocation as NAME='value' lines, ready to be sourced
 // by a shell: tokens to secrets/, which `nomad alloc fs` does not show, all others to local/. They are readable for

@@ -329,6 +329,11 @@ func addNomad(config *container.Config, host *container.HostConfig, dir string) 
 			if err := os.Chmod(source, 0o777); err != nil { // as in an allocation: any task user may write
 				return err
 			}
+			if d.name != "alloc" { // hooks read it, those of the profile too
+				if err := os.WriteFile(filepath.Join(source, snapshot.AllocationEnvFile), nil, 0o644); err != nil {
+					return err
+				}
+			}
 		}
 		host.Binds = append(host.Binds, source+":/"+d.name)
 		config.Env = append(config.Env, d.variable+"=/"+d.name)

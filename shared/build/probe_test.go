@@ -143,5 +143,7 @@ func TestNomadGivesTasksTheirDirectories(t *testing.T) {
 	info, err := os.Stat(work + "/nomad/secrets")
 	require.NoError(t, err)
 	require.Equal(t, os.FileMode(0o777), info.Mode().Perm(), "whoever the task runs as")
+	require.FileExists(t, work+"/nomad/local/criu-docker.env", "hooks read it")
+	require.FileExists(t, work+"/nomad/secrets/criu-docker.env")
 	require.Equal(t, []string{"/a:/a"}, asked.Spec.Host.Binds)
 }

@@ -63,3 +63,6 @@ func PerAllocation(name string) bool {
 	}
 	return strings.HasPrefix(name, "NOMAD_")
 }
+
+// AllocationEnvFile is that file: in the directories local and secrets of a Nomad task.
+const AllocationEnvFile = "criu-docker.env"
