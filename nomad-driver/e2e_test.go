@@ -41,6 +41,7 @@ func TestNomad(t *testing.T) {
 	t.Run("restart after failure", func(t *testing.T) { testRestartAfterFailure(t, c) })
 	t.Run("lost clone", func(t *testing.T) { testLostClone(t, c, eng) })
 	t.Run("group network", func(t *testing.T) { testGroupNetwork(t, c) })
+	t.Run("databases", func(t *testing.T) { testDatabases(t, c) })
 	t.Run("example jobs", func(t *testing.T) { testExampleJobs(t, c) })
 	t.Run("beside the docker driver", unharmed)
 }

@@ -2,8 +2,8 @@ package main
 
 import "context"
 
-// The images of the compatibility suite (examples/compat) have what its apps run on, none of the apps. They come from Debian's testing
-// release where the C library is to be a new one, and from the stable one otherwise.
+// The images of the compatibility suite (examples/compat) have what its apps, and those of examples/databases, run on, none of the apps.
+// They come from Debian's testing release where the C library is to be a new one, and from the stable one otherwise.
 const (
 	compatApps      = "python3 python3-django python3-psycopg2 gunicorn uvicorn nodejs node-pg puma ruby-rails ruby-pg postgresql-18 mariadb-server redis-server memcached supervisor runit chromium-headless-shell pypy3 openjdk-25-jre-headless"
 	compatServers   = "tomcat11 openjdk-21-jre-headless php-fpm nginx-light apache2 rabbitmq-server luajit lua-socket"

@@ -1,0 +1,3 @@
+class CreateVisits < ActiveRecord::Migration[7.2]
+  def change = create_table(:visits, &:timestamps)
+end
