@@ -99,7 +99,7 @@ func (d *donor) freeze(ctx context.Context, cfg snapshot.Config) (snapshot.Sourc
 	if err != nil {
 		return snapshot.Source{}, fmt.Errorf("freeze %q: %w", d.opts.Spec.Config.Image, err)
 	}
-	if err := criu.DropEmptyTmpfs(d.work.checkpoint()); err != nil {
+	if err := errors.Join(criu.DropEmptyTmpfs(d.work.checkpoint()), criu.RearmTimers(d.work.checkpoint())); err != nil {
 		return snapshot.Source{}, err
 	}
 	end(how)
