@@ -186,6 +186,8 @@ const freezeTimeout = 10 * time.Minute
 const (
 	freezeAttempts = 8
 	freezePause    = 100 * time.Millisecond
+	// freezePatience is how long CRIU may have tried by itself: what has not passed by then does not.
+	freezePatience = 30 * time.Second
 )
 
 // checkpoint lets CRIU write the donor's images, and returns when the donor has ended, with what there is to say about it. What fails
@@ -195,12 +197,13 @@ func (d *donor) checkpoint(ctx context.Context) (string, error) {
 	defer cancel()
 	how := "frozen"
 	for attempt := 1; ; attempt++ {
+		begun := time.Now()
 		err := d.tryCheckpoint(ctx)
 		if err == nil {
 			return how, d.eng.WaitStopped(ctx, d.id)
 		}
 		var failure *criu.Failure
-		if !errors.As(err, &failure) || !failure.Passing {
+		if !errors.As(err, &failure) || !failure.Passing || time.Since(begun) > freezePatience {
 			return "", err
 		}
 		if attempt == freezeAttempts {
@@ -227,6 +230,11 @@ func (d *donor) tryCheckpoint(ctx context.Context) error {
 	} else if stopped != "" {
 		return fmt.Errorf("%s is stopped (SIGSTOP or SIGTSTP), and CRIU can't freeze a stopped process below cgroup v1: "+
 			"let the app continue it (SIGCONT) before it is ready, or build on a host with cgroup v2", stopped)
+	}
+	if traced, err := runDir.Traced(d.id); err != nil {
+		return err
+	} else if traced != "" {
+		return fmt.Errorf("%s is traced by another process, and CRIU can't freeze it: detach debuggers and tracers before the app is ready", traced)
 	}
 	err := d.eng.Freeze(ctx, d.id)
 	if err == nil {

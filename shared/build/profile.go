@@ -73,6 +73,11 @@ func prove(ctx context.Context, unable error, restore func(lazy bool) ([]snapsho
 func (d *donor) profile(ctx context.Context, spec engine.Spec, src snapshot.Source, lazy bool) (_ []snapshot.Range, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, profileTimeout, fmt.Errorf("it was not done within %s", profileTimeout))
 	defer cancel()
+	if mode := spec.Host.NetworkMode; !mode.IsHost() && !mode.IsContainer() {
+		config := *spec.Config
+		config.Hostname = d.hostname // it is in the images; files such as /etc/hostname are the engine's
+		spec.Config = &config
+	}
 	id, err := d.eng.Create(ctx, spec, engine.RuntimeName)
 	if err != nil {
 		return nil, err

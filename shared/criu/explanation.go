@@ -122,7 +122,7 @@ func knownCauses() []explanation {
 			"a socket of the app holds descriptors in flight that CRIU can't freeze", "build again, when the app is idle"),
 		passing(`The socket has data to read`,
 			"a netlink socket of the app holds unread messages", "build again, when the app is idle"),
-		known(`Can't dump nested (\S+) namespace for (\d+)|Nested mount namespaces are not supported`,
+		known(`Can't dump nested (\S+) namespace for (\d+)|Unable to dump more than one netns|Nested mount namespaces are not supported`,
 			"a process in the container made a namespace of its own inside the container's", "turn off the app's own sandboxing (containers in containers, browsers, systemd units with PrivateTmp)"),
 		known(`This process tree can only be restored in a new pid namespace|Unable to restore into an empty PID namespace`,
 			"the snapshot needs a pid namespace of its own", "start the container without --pid=host"),

@@ -73,6 +73,7 @@ func TestDiagnoseMessages(t *testing.T) {
 		`Error (criu/mount.c:4048): mnt: Nested mount namespaces are not supported without nested pid namespace.`:                           "namespace of its own",
 		`Error (criu/cgroup.c:1800): cg: Cgroup dir cpu/docker/0123 doesn't exist`:                                                          "cpu/docker/0123",
 		`Error (criu/cr-restore.c:1262): 4711 killed by signal 9: Killed`:                                                                   "memory limit",
+		`Error (criu/net.c:3009): net: Unable to dump more than one netns if the --emptyns is set`:                                          "namespace of its own",
 		`Error (criu/image.c:94): Need to set the --tcp-close options.`:                                                                     "options that the snapshot was built with",
 		`Error (criu/seize.c:635): Unable to freeze cgroup /sys/fs/cgroup/freezer/docker/01 (100 x 100ms attempts, timeout: 10s)`:           "state D",
 		`Error (criu/files-reg.c:1796): Open files on overmounted mounts are not supported yet; mount=81 fd=3 path=/var/log/syslog`:         "/var/log/syslog",

@@ -24,3 +24,11 @@ func TestFreezeOfAStoppedProcess(t *testing.T) {
 	require.Empty(t, l.containers(), "no donor is left")
 	l.build(l.spec(tiny, ""), tinyReady)
 }
+
+// TestFreezeOfATracedProcess: CRIU takes such a process for one that is ending, and tries for two minutes.
+func TestFreezeOfATracedProcess(t *testing.T) {
+	l := newLab(t)
+	_, err := l.tryBuild(l.ruby(`$stdout.sync = true; pid = fork { sleep }; syscall(101, 0x4206, pid, 0, 0); puts "up"; sleep`), up, criu.DefaultOptions())
+	require.ErrorContains(t, err, "(ruby) is traced by another process")
+	require.Empty(t, l.containers(), "no donor is left")
+}

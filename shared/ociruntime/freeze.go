@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -36,6 +37,24 @@ func (d RunDir) Stopped(containerID string) (string, error) {
 	}
 	return stoppedOf(pids), nil
 }
+
+// Traced names a process of a running donor that another process traces, as "process 7 (sleep)"; "" if none is. CRIU can't attach to
+// such a process, and takes it for one that is ending, for which it waits.
+func (d RunDir) Traced(containerID string) (string, error) {
+	pids, err := container{run: d, id: containerID}.processes()
+	if err != nil {
+		return "", err
+	}
+	for _, pid := range pids {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		if err == nil && tracer.Match(status) {
+			return insideName(pid), nil
+		}
+	}
+	return "", nil
+}
+
+var tracer = regexp.MustCompile(`(?m)^TracerPid:\s*[1-9]`)
 
 // Processes returns the pids of a donor's processes, in the host's numbers.
 func (d RunDir) Processes(containerID string) ([]int, error) {

@@ -11,7 +11,7 @@ import (
 	"github.com/prometheus/procfs"
 )
 
-// watchOptions are CRIU's for a donor that watches files or directories (inotify); "" for one that doesn't. The kernel names what is
+// watchOptions are CRIU's for a donor that watches files or directories (inotify, fanotify); "" for one that doesn't. The kernel names what is
 // watched by its inode, and CRIU can't open an inode of overlayfs or of a tmpfs. So it is to look for the names in the whole container,
 // which takes a second for some hundred thousand files.
 func (c container) watchOptions(initPid int) (string, error) {
@@ -43,12 +43,12 @@ var scannable = regexp.MustCompile(`^[\w.+-]+$`)
 // notScanned have nothing that lasts.
 var notScanned = []string{"dev", "proc", "sys"}
 
-// watches reports whether a process has a descriptor of inotify's.
+// watches reports whether a process has a descriptor of inotify's or fanotify's.
 func watches(pid int) bool {
 	p, err := procfs.NewProc(pid)
 	if err != nil {
 		return false // ended meanwhile
 	}
 	targets, err := p.FileDescriptorTargets()
-	return err == nil && slices.Contains(targets, "anon_inode:inotify")
+	return err == nil && slices.ContainsFunc(targets, func(t string) bool { return t == "anon_inode:inotify" || t == "anon_inode:[fanotify]" })
 }
