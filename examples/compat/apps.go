@@ -63,20 +63,18 @@ var appRows = []row{
 	app("Python, Django", apps,
 		command("gunicorn", "--chdir", "/compat/apps/django", "--bind", "0.0.0.0:8080", "--threads", "4", "app:app"),
 		random("/", afterRestore)),
-	app("Python, multiprocessing", apps, command("python3", "/compat/apps/multiprocessing/server.py"), withInit,
-		limit("link.remap", "The semaphores of a fork server, Python's default since 3.14, need `link_remap`; those of the start method `fork` don't.")),
+	app("Python, multiprocessing", apps, command("python3", "/compat/apps/multiprocessing/server.py"), withInit),
 	app("PyPy", apps, command("pypy3", "/compat/apps/pypy/server.py"), withInit, random("/", afterRestore)),
 
 	app("Node.js, worker threads", apps, command("node", "/compat/apps/node/threads.js"), withInit),
-	app("Node.js, fs.watch", apps, command("node", "/compat/apps/node/watch.js"), withInit,
-		limit("inotify", "Poll instead, as with `fs.watchFile`.")),
+	app("Node.js, fs.watch", apps, command("node", "/compat/apps/node/watch.js"), withInit),
 	app("Node.js, io_uring", apps, command("node", "/compat/apps/node/files.js"), env("UV_USE_IO_URING=1"), unconfined,
 		limit("io_uring", "Only if asked for, and never with Docker's default seccomp filter, which has Node.js use threads instead.")),
 
 	app("PHP-FPM with nginx", servers, sh("php-fpm/start.sh"),
 		random("/", newWorkers("HUP $(cat /tmp/nginx.pid)")), note("Set `opcache.jit_buffer_size = 0`, also where the JIT is off, as it is by default.")),
 	app("Apache, prefork with CGI", servers, command("apache2", "-d", "/tmp", "-f", "/compat/apps/apache/httpd.conf", "-D", "FOREGROUND"),
-		random("/", newWorkers("USR1"))),
+		note("`UNIQUE_ID` of mod_unique_id is the same in two clones that make it within a second.")),
 
 	app("Ruby, Puma with workers", apps,
 		command("puma", "--dir", "/compat/apps/puma", "--bind", "tcp://0.0.0.0:8080", "--workers", "2", "--environment", "production"),
@@ -109,5 +107,5 @@ var appRows = []row{
 	server("Chromium, headless", apps,
 		command("chromium-headless-shell", "--no-sandbox", "--remote-debugging-port=9222", "data:text/html,<title>tab</title>"),
 		command("node", "/compat/apps/chromium/check.js"),
-		limit("inotify", "Chromium watches `/etc/resolv.conf`, and no option turns that off.")),
+		limit("1311 GiB of address space", "It starts eagerly by default (`memory = auto`), unless `vm.overcommit_memory` is 1.")),
 }

@@ -16,6 +16,7 @@ var sample = []string{
 	"TCP connected",
 	"timerfd",
 	"inotify on the container's disk",
+	"POSIX semaphore with a name",
 	"Pool of worker processes",
 	"memfd, sealed",
 	"1 TiB reserved",
@@ -51,7 +52,8 @@ func TestPageHasAllRows(t *testing.T) {
 		seen[resultFile("", r.Name)] = true
 		require.Contains(t, string(page), "\n| "+r.Name+" | ", "run make compat")
 	}
-	require.Equal(t, len(rows()), strings.Count(string(page), "\n| ")-len(columns)-3, "rows of the page: run make compat")
+	_, tables, _ := strings.Cut(string(page), "\n## ")
+	require.Equal(t, len(rows()), strings.Count(tables, "\n| ")-2, "rows of the page, without those of the heads: run make compat")
 }
 
 func TestCheck(t *testing.T) {

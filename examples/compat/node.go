@@ -90,19 +90,25 @@ func (n *node) copyPrograms() error {
 	if err := os.CopyFS(to, programs); err != nil {
 		return err
 	}
+	root, err := os.OpenRoot(to)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	err = fs.WalkDir(programs, ".", func(name string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			err = root.Chmod(name, 0o755) // some are scripts
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
 	self, err := os.ReadFile("/proc/self/exe")
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(to, "compat"), self, 0o755); err != nil {
-		return err
-	}
-	return filepath.WalkDir(to, func(path string, d fs.DirEntry, err error) error {
-		if err == nil && !d.IsDir() {
-			err = os.Chmod(path, 0o755)
-		}
-		return err
-	})
+	return os.WriteFile(filepath.Join(to, "compat"), self, 0o755)
 }
 
 // The donors' addresses are out of the range that clones get theirs from, and taken when they start.
@@ -126,8 +132,8 @@ func (n *node) sweep(ctx context.Context) error {
 	err := n.removeContainers(ctx, label)
 	networks, lerr := n.eng.Client.NetworkList(ctx, network.ListOptions{Filters: filters.NewArgs(filters.Arg("label", label))})
 	err = errors.Join(err, lerr)
-	for _, network := range networks {
-		err = errors.Join(err, n.eng.Client.NetworkRemove(ctx, network.ID))
+	for _, left := range networks {
+		err = errors.Join(err, n.eng.Client.NetworkRemove(ctx, left.ID))
 	}
 	return err
 }

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -131,7 +133,7 @@ func (n *node) get(ctx context.Context, id, path string) (string, error) {
 	if endpoint == nil || endpoint.IPAddress == "" {
 		return "", fmt.Errorf("container %.12s has no address", id)
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s:%d%s", endpoint.IPAddress, port, path), nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(endpoint.IPAddress, strconv.Itoa(port))+path, nil)
 	if err != nil {
 		return "", err
 	}
@@ -151,12 +153,11 @@ func (n *node) get(ctx context.Context, id, path string) (string, error) {
 func (n *node) unique(ctx context.Context, r row, ids []string) error {
 	seen := map[string]bool{}
 	for _, id := range ids {
-		value, err := "", error(nil)
-		if r.Path != "" {
-			value, err = n.get(ctx, id, r.Random)
-		} else {
-			value, err = n.output(ctx, id, r.Random)
+		ask := n.get
+		if r.Path == "" {
+			ask = n.output
 		}
+		value, err := ask(ctx, id, r.Random)
 		switch {
 		case err != nil:
 			return err
@@ -185,18 +186,17 @@ func (n *node) idle(ctx context.Context, cold string, ids []string) error {
 		busy[id] = errors.New("not measured")
 	}
 	for range idleWindows {
-		used := map[string]time.Duration{}
-		for _, sign := range []time.Duration{-1, 1} {
-			for _, id := range append([]string{cold}, ids...) {
-				t, err := n.cpuTime(ctx, id)
-				if err != nil {
-					return err
-				}
-				used[id] += sign * t
-			}
-			if sign < 0 {
-				time.Sleep(idleWindow) // what is measured is what happens meanwhile
-			}
+		before, err := n.cpuTimes(ctx, append([]string{cold}, ids...))
+		if err != nil {
+			return err
+		}
+		time.Sleep(idleWindow) // what is measured is what happens meanwhile
+		used, err := n.cpuTimes(ctx, append([]string{cold}, ids...))
+		if err != nil {
+			return err
+		}
+		for id := range used {
+			used[id] -= before[id]
 		}
 		for _, id := range ids {
 			if used[id] <= used[cold]+idleMargin {
@@ -213,6 +213,19 @@ func (n *node) idle(ctx context.Context, cold string, ids []string) error {
 		return err
 	}
 	return nil
+}
+
+// cpuTimes are what containers have used of processors, by their ids.
+func (n *node) cpuTimes(ctx context.Context, ids []string) (map[string]time.Duration, error) {
+	used := map[string]time.Duration{}
+	for _, id := range ids {
+		t, err := n.cpuTime(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		used[id] = t
+	}
+	return used, nil
 }
 
 // cpuTime is what a container has used of processors.

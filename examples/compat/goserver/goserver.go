@@ -34,5 +34,6 @@ func Serve() error {
 		}
 		fmt.Fprintln(w, "ok")
 	})
-	return http.ListenAndServe(":8080", nil)
+	server := http.Server{Addr: ":8080", ReadHeaderTimeout: time.Minute}
+	return server.ListenAndServe()
 }

@@ -146,8 +146,10 @@ def named_semaphore():
         must(pthread.sem_getvalue(sem, ctypes.byref(value)), "sem_getvalue")
         equal(value.value, 3, "value")
         again = must(pthread.sem_open(b"/named", 0), "sem_open of the same name")
-        equal(again, sem.value, "address of what is opened again")
-        must(pthread.sem_close(ctypes.c_void_p(again)), "sem_close")
+        must(pthread.sem_post(ctypes.c_void_p(again)), "sem_post")
+        must(pthread.sem_trywait(sem), "sem_trywait")
+        must(pthread.sem_getvalue(sem, ctypes.byref(value)), "sem_getvalue")
+        equal(value.value, 3, "value after what was done by name")
 
     return check
 

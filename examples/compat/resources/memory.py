@@ -44,7 +44,10 @@ def shared():
 def shared_executable():
     """As PHP's opcache has it with a JIT: shared, and executable, below the program's own code."""
     program = min(int(line.split("-")[0], 16) for line in open("/proc/self/maps") if "python" in line)
-    return runs(map_memory(program - 3 * MIB, 2 * MIB, READ | WRITE | EXEC, SHARED | ANONYMOUS | FIXED_NOREPLACE))
+    address = map_memory(program - 3 * MIB, 2 * MIB, READ | WRITE, SHARED | ANONYMOUS | FIXED_NOREPLACE)
+    check = runs(address)
+    must(libc.mprotect(ctypes.c_void_p(address), 2 * MIB, READ | EXEC), "mprotect")
+    return check
 
 
 def private_executable():
