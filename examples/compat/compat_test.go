@@ -22,6 +22,7 @@ var sample = []string{
 	"1 TiB reserved",
 	"File deleted under one of two names",
 	"Seccomp filter of one thread",
+	"Zombie",
 	"Process whose first thread has ended",
 }
 

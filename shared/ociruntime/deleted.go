@@ -36,8 +36,8 @@ func (c container) checkDeleted(bundleDir string) error {
 	}
 	for _, pid := range pids {
 		mounts, err := mountsOf(pid)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // ended meanwhile
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EINVAL) {
+			continue // it has ended, and perhaps nobody has waited for it yet
 		}
 		if err != nil {
 			return err

@@ -6,6 +6,7 @@ containers that were booted cold.
 
 import http.server
 import importlib
+import os
 import signal
 import sys
 import traceback
@@ -32,7 +33,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # as process 1 it would ignore it
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # as process 1 it would ignore it
     module, function = sys.argv[1:]
     check = getattr(importlib.import_module(module), function)()
     http.server.HTTPServer(("0.0.0.0", 8080), Handler).serve_forever()
