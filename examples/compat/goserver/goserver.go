@@ -23,8 +23,12 @@ func Serve() error {
 		}()
 	}
 	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		var before [goroutines]int64
 		for i := range beats {
-			for before := beats[i].Load(); beats[i].Load() == before; {
+			before[i] = beats[i].Load()
+		}
+		for i := range beats {
+			for beats[i].Load() == before[i] {
 				select {
 				case <-r.Context().Done():
 					return
