@@ -68,6 +68,7 @@ func TestDocsNameJSONMembers(t *testing.T) {
 		"run":      {startedResult{}, timelineStep{}, timeline.Span{}},
 		"ls":       {listed{}},
 		"inspect":  {inspected{}},
+		"diff":     {diffed{}, side{}, difference{}},
 		"cache ls": {cached{}},
 	} {
 		cmd, _, err := root.Find(strings.Fields(command))

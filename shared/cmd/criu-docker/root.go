@@ -70,7 +70,7 @@ Exit codes: 0 success; 1 failure; 2 wrong usage; 3 no such snapshot; 125 the Doc
 
 	root.AddCommand(
 		buildCommand(a), runCommand(a),
-		listCommand(a), inspectCommand(a), verifyCommand(a), removeCommand(a),
+		listCommand(a), inspectCommand(a), diffCommand(a), verifyCommand(a), removeCommand(a),
 		storeCommand(a), cacheCommand(a), doctorCommand(a), runtimeCommand(a), versionCommand(a),
 	)
 	return root

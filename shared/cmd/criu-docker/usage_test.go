@@ -62,6 +62,7 @@ func TestWrongUsage(t *testing.T) {
 		{[]string{"ls", "--store", "gs:/bucket"}, []string{"--store", `"gs:/bucket"`, "gs://bucket/prefix"}},
 		{[]string{"ls", "a", "b"}, []string{"criu-docker ls --help"}},
 		{[]string{"inspect"}, []string{"criu-docker inspect --help"}},
+		{[]string{"diff", "0123"}, []string{"criu-docker diff --help"}},
 		{[]string{"verify"}, []string{"criu-docker verify --help"}},
 		{[]string{"doctor", "now"}, []string{`"now"`, "criu-docker doctor --help"}},
 		{[]string{"cache", "clear"}, []string{`"clear"`, "criu-docker cache --help"}},
