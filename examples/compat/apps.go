@@ -103,7 +103,7 @@ var appRows = []row{
 
 	app("supervisord", apps, command("supervisord", "-c", "/compat/apps/services/supervisord.conf")),
 	app("runit, runsvdir", apps, sh("services/runit/start.sh", "runsvdir", "/var/lib/app/services"),
-		limit("connection refused", "runsvdir knows its directories by device and inode, which are others in a clone: it starts all services anew, which takes seconds.")),
+		limit("connection (refused|reset)|EOF", "runsvdir knows its directories by device and inode, which are others in a clone: it starts all services anew, which takes seconds.")),
 	app("runit, runsv", apps, sh("services/runit/start.sh", "sh", "-c", "runsv /var/lib/app/services/worker & exec runsv /var/lib/app/services/web")),
 	server("Chromium, headless", apps,
 		command("chromium-headless-shell", "--no-sandbox", "--remote-debugging-port=9222", "data:text/html,<title>tab</title>"),
