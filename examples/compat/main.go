@@ -59,7 +59,7 @@ func rootCommand() *cobra.Command {
 		&cobra.Command{Use: "page FILE", Short: "Write the page of the results; fails where one is not as expected", Args: cobra.ExactArgs(1), RunE: func(_ *cobra.Command, args []string) error {
 			return publish(dir, args[0])
 		}},
-		&cobra.Command{Use: "serve", Hidden: true, Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error { return goserver.Serve() }},
+		&cobra.Command{Use: "serve", Hidden: true, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return goserver.Serve(cmd.Context()) }},
 	)
 	return root
 }

@@ -2,6 +2,8 @@
 package goserver
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"sync/atomic"
@@ -10,8 +12,8 @@ import (
 
 const goroutines = 200
 
-// Serve answers on port 8080 when all goroutines have done something since the request came.
-func Serve() error {
+// Serve answers on port 8080 when all goroutines have done something since the request came. It returns when ctx ends.
+func Serve(ctx context.Context) error {
 	var beats [goroutines]atomic.Int64
 	for i := range beats {
 		go func() {
@@ -39,5 +41,9 @@ func Serve() error {
 		fmt.Fprintln(w, "ok")
 	})
 	server := http.Server{Addr: ":8080", ReadHeaderTimeout: time.Minute}
-	return server.ListenAndServe()
+	defer context.AfterFunc(ctx, func() { _ = server.Close() })()
+	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
 }
