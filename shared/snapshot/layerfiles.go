@@ -73,7 +73,7 @@ func listTar(r io.Reader, left, memory int64) ([]LayerFile, error) {
 }
 
 func describeEntry(h *tar.Header, content io.Reader) (LayerFile, error) {
-	dir, name := path.Split(path.Join("/", h.Name))
+	dir, name := path.Split(path.Join("/", h.Name)) //nolint:gosec // nothing is extracted
 	switch hidden, whiteout := strings.CutPrefix(name, ".wh."); {
 	case whiteout && hidden == ".wh..opq":
 		return LayerFile{Path: path.Clean(dir), Opaque: true}, nil
