@@ -165,7 +165,7 @@ func startingProcess(pids []int) string {
 	return ""
 }
 
-// waitsForExec tells of a line of /proc/PID/syscall, "NUMBER ARGUMENT…" or "running", whether it is a call that lets the caller
+// waitsForExec reports whether a line of /proc/PID/syscall, "NUMBER ARGUMENT…" or "running", is a call that lets the caller
 // wait like vfork does. Of clone3, whose flags are in the caller's memory, it is taken for granted: it returns at once otherwise.
 func waitsForExec(call string) bool {
 	var number, flags uint64
