@@ -112,7 +112,7 @@ func (d *donor) freeze(ctx context.Context, cfg snapshot.Config) (snapshot.Sourc
 	if report.UpperDir == "" {
 		return snapshot.Source{}, fmt.Errorf("the donor did not run under the runtime %q: register it with `criu-docker runtime install`", engine.RuntimeName)
 	}
-	sparse, err := sparseFiles(report.UpperDir)
+	lostFiles, err := lostOfLayer(report.UpperDir)
 	if err != nil {
 		return snapshot.Source{}, fmt.Errorf("container layer: %w", err)
 	}
@@ -131,8 +131,12 @@ func (d *donor) freeze(ctx context.Context, cfg snapshot.Config) (snapshot.Sourc
 	if err != nil {
 		return snapshot.Source{}, fmt.Errorf("what was frozen: %w", err)
 	}
+	unwritten, err := criu.UnwrittenFIFOs(d.work.checkpoint())
+	if err != nil {
+		return snapshot.Source{}, err
+	}
 	found := []string{} // not nil: it was looked for
-	for _, l := range slices.Concat(losses, sparse, unboundSockets(socketFiles, frozen.Sockets), spinningFIFOs(frozen.Files, cfg.Host.CRIU)) {
+	for _, l := range slices.Concat(losses, lostFiles, unboundSockets(socketFiles, frozen.Sockets), spinningFIFOs(unwritten, cfg.Host.CRIU)) {
 		if !slices.Contains(found, l) {
 			found = append(found, l)
 		}
@@ -176,7 +180,15 @@ func (d *donor) look(ctx context.Context, cfg *snapshot.Config) (losses []string
 	if err != nil {
 		losses = append(losses, fmt.Sprintf("what clones lack of the donor's sockets could not be found out: %v", err))
 	}
-	return losses
+	var affinity []string
+	processors, err := runDir.Processors(d.id)
+	if err == nil {
+		affinity, err = lostAffinity(pids, processors)
+	}
+	if err != nil {
+		affinity = []string{fmt.Sprintf("whether the donor keeps off processors could not be found out: %v", err)}
+	}
+	return append(losses, affinity...)
 }
 
 // freezeTimeout bounds the writing of the donor's memory to disk.

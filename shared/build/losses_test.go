@@ -96,14 +96,15 @@ func TestUnboundSockets(t *testing.T) {
 }
 
 func TestSpinningFIFOs(t *testing.T) {
-	files := []criu.OpenFile{{PID: 7, Type: "fifo", Path: "/run/initctl"}, {PID: 7, Type: "pipe"}, {PID: 7, Type: "reg", Path: "/x"}}
-	got := spinningFIFOs(files, "4.2.1")
+	unwritten := []string{"/run/initctl"}
+	got := spinningFIFOs(unwritten, "4.2.1")
 	require.Len(t, got, 1)
 	require.Contains(t, got[0], "/run/initctl")
-	require.Empty(t, spinningFIFOs(files, "4.3"))
+	require.Empty(t, spinningFIFOs(unwritten, "4.3"))
+	require.Empty(t, spinningFIFOs(nil, "4.2.1"))
 }
 
-func TestSparseFiles(t *testing.T) {
+func TestLostOfLayer(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, os.MkdirAll(filepath.Join(dir, "var/lib"), 0o755))
 	for name, size := range map[string]int64{"var/lib/map": 1 << 30, "small": largestHoles, "var/lib/full": 0} {
@@ -112,8 +113,13 @@ func TestSparseFiles(t *testing.T) {
 			require.NoError(t, os.Truncate(filepath.Join(dir, name), size))
 		}
 	}
-	warnings, err := sparseFiles(dir)
+	for _, name := range []string{"small", "var/lib"} {
+		require.NoError(t, unix.Setxattr(filepath.Join(dir, name), "user.note", []byte("x"), 0))
+	}
+	require.NoError(t, unix.Setxattr(filepath.Join(dir, "var"), "trusted.overlay.opaque", []byte("y"), 0))
+	warnings, err := lostOfLayer(dir)
 	require.NoError(t, err)
-	require.Len(t, warnings, 1)
+	require.Len(t, warnings, 2)
 	require.Contains(t, warnings[0], "/var/lib/map has 1073741824 bytes, of which ")
+	require.Contains(t, warnings[1], " of /small, /var/lib; ")
 }

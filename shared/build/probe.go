@@ -25,6 +25,8 @@ const (
 	attemptTimeout = 30 * time.Second
 	// longestLine is how much of a container's output a log probe looks at as one line.
 	longestLine = 1 << 20
+	// longestQuote is how many bytes of an app's answer an error quotes.
+	longestQuote = 200
 )
 
 // errOutputEnded means that no line of output matched, and that there will be no more.
@@ -80,10 +82,11 @@ func (p Probe) wait(ctx context.Context, eng *engine.Engine, id, addr string) er
 		case status := <-exited:
 			return fmt.Errorf("%w: it ended with exit code %d", ErrNotReady, status.StatusCode)
 		case err := <-failed:
+			overdue := ctx.Err() != nil
 			cancel()
 			<-polled
-			if pollErr == nil || errors.Is(pollErr, ErrNotReady) {
-				return pollErr
+			if pollErr == nil || overdue || errors.Is(pollErr, ErrNotReady) {
+				return pollErr // what the app has answered says more than that its time is over
 			}
 			return fmt.Errorf("wait for the container: %w", err)
 		}
@@ -232,11 +235,18 @@ func (w WarmupRequest) once(ctx context.Context, addr string, defaultPort int, a
 		return err
 	}
 	defer resp.Body.Close()
-	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+	start, err := io.ReadAll(io.LimitReader(resp.Body, longestQuote))
+	if err == nil {
+		_, err = io.Copy(io.Discard, resp.Body)
+	}
+	if err != nil {
 		return fmt.Errorf("%s %s: %w", method, path, err)
 	}
 	if w.Status != 0 && resp.StatusCode == w.Status || w.Status == 0 && acceptable(resp.StatusCode) {
 		return nil
+	}
+	if line, _, _ := strings.Cut(strings.TrimSpace(string(start)), "\n"); line != "" {
+		return fmt.Errorf("%s %s answered %s: %q", method, path, resp.Status, line)
 	}
 	return fmt.Errorf("%s %s answered %s", method, path, resp.Status)
 }

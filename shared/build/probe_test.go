@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/docker/docker/api/types/container"
@@ -68,6 +69,21 @@ func TestHTTPProbe(t *testing.T) {
 		} else {
 			require.ErrorContains(t, err, "answered "+strconv.Itoa(tt.answered))
 		}
+	}
+}
+
+func TestFailingProbeQuotesTheAppsFirstLine(t *testing.T) {
+	for answer, quote := range map[string]string{
+		"":                             "answered 500 Internal Server Error",
+		"\n no database\nat main.rb:1": `answered 500 Internal Server Error: "no database"`,
+		"\x1b[31mred":                  `answered 500 Internal Server Error: "\x1b[31mred"`,
+		strings.Repeat("x", 1000):      `answered 500 Internal Server Error: "` + strings.Repeat("x", longestQuote) + `"`,
+	} {
+		addr, port := app(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusInternalServerError)
+			_, _ = io.WriteString(w, answer)
+		})
+		require.EqualError(t, Probe{Type: ProbeHTTP, Port: port}.attempt(t.Context(), nil, "", addr), "GET / "+quote)
 	}
 }
 

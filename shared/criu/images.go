@@ -108,7 +108,7 @@ func (d *imageDir) descriptors(t task, ckpt *Checkpoint) error {
 			continue
 		}
 		ckpt.Files = append(ckpt.Files, OpenFile{
-			PID: t.pid, FD: strconv.FormatUint(uint64(fd.GetFd()), 10), Type: typeName(fd.GetType()), Path: describeFile(file),
+			PID: t.pid, FD: strconv.FormatUint(uint64(fd.GetFd()), 10), Type: typeName(fd.GetType()), Path: d.describeFile(file),
 		})
 	}
 	return d.directories(t, ckpt)
@@ -129,7 +129,7 @@ func (d *imageDir) directories(t task, ckpt *Checkpoint) error {
 			return err
 		}
 		ckpt.Files = append(ckpt.Files, OpenFile{
-			PID: t.pid, FD: dir.name, Type: typeName(fdinfo.FdTypes_REG), Path: describeFile(file),
+			PID: t.pid, FD: dir.name, Type: typeName(fdinfo.FdTypes_REG), Path: d.describeFile(file),
 		})
 	}
 	return nil
@@ -200,10 +200,12 @@ func decodeOne[E proto.Message](d *imageDir, name string, entry E) (E, error) {
 func typeName(t fdinfo.FdTypes) string { return strings.ToLower(t.String()) }
 
 // describeFile returns a path, or what stands for it where a file has none.
-func describeFile(file *fdinfo.FileEntry) string {
+func (d *imageDir) describeFile(file *fdinfo.FileEntry) string {
 	switch {
 	case file.GetReg() != nil:
 		return regPath(file.GetReg())
+	case d.fifo(file) != nil:
+		return regPath(d.fifo(file))
 	case file.GetPipe() != nil:
 		return fmt.Sprintf("pipe:[%d]", file.GetPipe().GetPipeId())
 	case file.GetMemfd() != nil:

@@ -25,3 +25,16 @@ func TestWarningsOfTheEngine(t *testing.T) {
 	require.Len(t, warnings, 1)
 	require.Contains(t, strings.ToLower(warnings[0]), "oom")
 }
+
+// TestWarningOfAffinity: an app that keeps off processors is told that its clones don't, and one whose container is limited is not.
+func TestWarningOfAffinity(t *testing.T) {
+	l := newLab(t)
+	spec := l.ruby(`require "fiddle"; $stdout.sync = true
+Fiddle::Function.new(Fiddle.dlopen(nil)["sched_setaffinity"], [Fiddle::TYPE_INT, Fiddle::TYPE_SIZE_T, Fiddle::TYPE_VOIDP], Fiddle::TYPE_INT).(0, 8, [1].pack("Q")) == 0 or abort
+puts "up"; sleep`)
+	result := l.build(spec, up)
+	require.Len(t, result.Warnings, 1)
+	require.Contains(t, result.Warnings[0], "(affinity)")
+	spec.Host.CpusetCpus = "0"
+	require.Empty(t, l.build(spec, up).Warnings)
+}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/opencontainers/cgroups"
@@ -45,6 +46,26 @@ func (c container) cgroup() (cgroups.Manager, error) {
 		return nil, fmt.Errorf("cgroup of container %.12s: %w", c.id, err)
 	}
 	return m, nil
+}
+
+// Processors returns the processors that a container may use, as the kernel lists them: "0-3,8".
+func (d RunDir) Processors(containerID string) (string, error) {
+	m, err := container{run: d, id: containerID}.cgroup()
+	if m == nil || err != nil {
+		return "", err
+	}
+	dir, file := m.Path("cpuset"), "cpuset.effective_cpus"
+	if cgroups.IsCgroup2UnifiedMode() {
+		dir, file = m.Path(""), "cpuset.cpus.effective"
+	}
+	for {
+		list, err := os.ReadFile(filepath.Join(dir, file))
+		if errors.Is(err, os.ErrNotExist) && dir != filepath.Dir(dir) {
+			dir = filepath.Dir(dir) // the controller is not in use there, and what is above counts
+			continue
+		}
+		return strings.TrimSpace(string(list)), err
+	}
 }
 
 // killCgroup ends what is left in the cgroup of a restore that was killed: CRIU, which waits for ever.

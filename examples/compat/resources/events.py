@@ -79,7 +79,7 @@ def eventfd():
 
 
 def eventfd_semaphore():
-    e = os.eventfd(2, os.EFD_SEMAPHORE)
+    e = os.eventfd(2, os.EFD_SEMAPHORE | os.EFD_NONBLOCK)
 
     def check():
         equal(os.eventfd_read(e), 1, "what is taken at once")

@@ -63,10 +63,11 @@ func TestInspectRisks(t *testing.T) {
 	require.NoError(t, os.Mkdir(p.path("www"), 0o755))
 	require.NoError(t, os.WriteFile(p.path("www", "index.html"), []byte("it works"), 0o644))
 	o := p.call(p.buildArgs("-e", "DB_PASSWORD=in no description", "-v", p.path("www")+":/www:ro", "--after-restore", "signal:WINCH", "--",
-		"/bin/sh", "-c", "mkfifo /fifo && exec 3<>/fifo && exec httpd -f -p 80 -h /www")...)
+		"/bin/sh", "-c", "mkfifo /read /written && exec 3<>/read 4</read 3>&- 5<>/written && exec httpd -f -p 80 -h /www")...)
 	require.Zero(t, o.code, o.stderr)
 	ref := strings.TrimSpace(o.stdout)
-	require.Contains(t, o.stderr, "FIFO")
+	require.Contains(t, o.stderr, "FIFO /read")
+	require.NotContains(t, o.stderr, "FIFO /written", "it has a writer")
 
 	found := map[string]snapshot.Risk{}
 	for _, r := range documents[inspected](t, p.ok("inspect", ref, "--json"))[0].Risks {
