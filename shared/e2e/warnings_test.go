@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -32,9 +33,10 @@ func TestWarningOfAffinity(t *testing.T) {
 	spec := l.ruby(`require "fiddle"; $stdout.sync = true
 Fiddle::Function.new(Fiddle.dlopen(nil)["sched_setaffinity"], [Fiddle::TYPE_INT, Fiddle::TYPE_SIZE_T, Fiddle::TYPE_VOIDP], Fiddle::TYPE_INT).(0, 8, [1].pack("Q")) == 0 or abort
 puts "up"; sleep`)
-	result := l.build(spec, up)
-	require.Len(t, result.Warnings, 1)
-	require.Contains(t, result.Warnings[0], "(affinity)")
+	warned := func() bool {
+		return slices.ContainsFunc(l.build(spec, up).Warnings, func(w string) bool { return strings.Contains(w, "(affinity)") })
+	}
+	require.True(t, warned())
 	spec.Host.CpusetCpus = "0"
-	require.Empty(t, l.build(spec, up).Warnings)
+	require.False(t, warned())
 }
