@@ -191,7 +191,7 @@ var resourceRows = []row{
 	resource("Traced child", "processes", "traced", unconfined, limit(`is traced by another process`, "Detach debuggers before the app is ready.")),
 	resource("User namespace", "processes", "user_namespace", unconfined, limit(`namespace of its own`, "Turn off the app's own sandboxing.")),
 	resource("Network namespace", "processes", "network_namespace", withAdmin, limit(`more than one netns`, "")),
-	resource("Mount namespace", "processes", "mount_namespace", withAdmin, limit(`Restoring FAILED`, "")),
+	resource("Mount namespace", "processes", "mount_namespace", withAdmin),
 	resource("Child that starts processes all the time", "processes", "forking"),
 	resource("Programs started for each answer", "processes", "transient"),
 	resource("Hostname", "processes", "hostname"),

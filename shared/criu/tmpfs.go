@@ -19,55 +19,59 @@ import (
 // CRIU mounts with the recorded options and leaves alone: for a tmpfs without an archive, CRIU 4.2 would fail.
 // A mount whose own directory differs from what its options make of it counts as holding something.
 func DropEmptyTmpfs(imageDir string) error {
-	images, err := filepath.Glob(filepath.Join(imageDir, "mountpoints-*.img"))
+	images, err := filepath.Glob(filepath.Join(imageDir, "mountpoints-*.img")) // one for each mount namespace
 	if err != nil {
 		return err
 	}
+	// Several mounts, in several namespaces, may show the same tmpfs.
+	empty := map[string]bool{} // by archive
 	for _, path := range images {
-		if err := dropEmptyTmpfs(imageDir, path); err != nil {
+		if err := dropEmptyTmpfs(imageDir, path, empty); err != nil {
 			return fmt.Errorf("mounts in %s: %w", path, err)
 		}
 	}
-	return nil
-}
-
-func dropEmptyTmpfs(imageDir, path string) error {
-	img, err := readImage(path, &mnt.MntEntry{})
-	if err != nil {
-		return err
-	}
-	var archives []string
-	for _, e := range img.Entries {
-		m := e.Message.(*mnt.MntEntry)
-		if m.GetFstype() != uint32(mnt.Fstype_TMPFS) || m.GetExtMount() {
+	for archive := range empty {
+		if !empty[archive] {
 			continue
 		}
-		archive := filepath.Join(imageDir, fmt.Sprintf("tmpfs-dev-%d.tar.gz.img", m.GetRootDev()))
-		if empty, err := holdsNothing(archive, m.GetOptions()); err != nil {
-			return fmt.Errorf("archive of %s: %w", m.GetMountpoint(), err)
-		} else if !empty {
-			continue
-		}
-		kind, name := uint32(mnt.Fstype_AUTO), "tmpfs"
-		m.Fstype, m.Fsname = &kind, &name
-		archives = append(archives, archive)
-	}
-	if len(archives) == 0 {
-		return nil
-	}
-	if err := writeImage(path, img); err != nil {
-		return err
-	}
-	for _, archive := range archives {
-		// Several mounts may show the same tmpfs.
-		if err := os.Remove(archive); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := os.Remove(archive); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// holdsNothing tells whether an archive holds the mount's own directory alone, as a mount with these options makes it.
+func dropEmptyTmpfs(imageDir, path string, empty map[string]bool) error {
+	img, err := readImage(path, &mnt.MntEntry{})
+	if err != nil {
+		return err
+	}
+	changed := false
+	for _, e := range img.Entries {
+		m := e.Message.(*mnt.MntEntry)
+		if m.GetFstype() != uint32(mnt.Fstype_TMPFS) || m.GetExtMount() {
+			continue
+		}
+		archive := filepath.Join(imageDir, fmt.Sprintf("tmpfs-dev-%d.tar.gz.img", m.GetRootDev()))
+		if _, known := empty[archive]; !known {
+			if empty[archive], err = holdsNothing(archive, m.GetOptions()); err != nil {
+				return fmt.Errorf("archive of %s: %w", m.GetMountpoint(), err)
+			}
+		}
+		if !empty[archive] {
+			continue
+		}
+		kind, name := uint32(mnt.Fstype_AUTO), "tmpfs"
+		m.Fstype, m.Fsname = &kind, &name
+		changed = true
+	}
+	if !changed {
+		return nil
+	}
+	return writeImage(path, img)
+}
+
+// holdsNothing reports whether an archive holds the mount's own directory alone, as a mount with these options makes it.
 func holdsNothing(archive, options string) (bool, error) {
 	f, err := os.Open(archive)
 	if errors.Is(err, os.ErrNotExist) {

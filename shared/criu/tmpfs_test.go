@@ -28,8 +28,11 @@ func TestDropEmptyTmpfs(t *testing.T) {
 	add(62, mnt.Fstype_TMPFS, "/changed", "mode=755")
 	add(63, mnt.Fstype_PROC, "/proc", "")
 	image := filepath.Join(dir, "mountpoints-13.img")
-	require.NoError(t, os.WriteFile(image, nil, 0o600))
-	require.NoError(t, writeImage(image, mounts))
+	other := filepath.Join(dir, "mountpoints-14.img") // of another namespace, with the same mounts
+	for _, file := range []string{image, other} {
+		require.NoError(t, os.WriteFile(file, nil, 0o600))
+		require.NoError(t, writeImage(file, mounts))
+	}
 
 	full := writeArchive(t, dir, "tmpfs-dev-56.tar.gz.img", tar.Header{Name: "./", Mode: 0o755}, tar.Header{Name: "./shm/", Mode: 0o755})
 	empty := writeArchive(t, dir, "tmpfs-dev-60.tar.gz.img", tar.Header{Name: "./", Mode: 0o1777})
@@ -41,15 +44,17 @@ func TestDropEmptyTmpfs(t *testing.T) {
 	require.NoFileExists(t, empty)
 	require.NoFileExists(t, owned)
 	require.FileExists(t, changed, "its mode is not what the mount's options make")
-	img, err := readImage(image, &mnt.MntEntry{})
-	require.NoError(t, err)
-	var kinds []uint32
-	for _, e := range img.Entries {
-		kinds = append(kinds, e.Message.(*mnt.MntEntry).GetFstype())
+	for _, file := range []string{image, other} {
+		img, err := readImage(file, &mnt.MntEntry{})
+		require.NoError(t, err)
+		var kinds []uint32
+		for _, e := range img.Entries {
+			kinds = append(kinds, e.Message.(*mnt.MntEntry).GetFstype())
+		}
+		tmpfs, auto := uint32(mnt.Fstype_TMPFS), uint32(mnt.Fstype_AUTO)
+		require.Equal(t, []uint32{tmpfs, auto, auto, tmpfs, uint32(mnt.Fstype_PROC)}, kinds, file)
+		require.Equal(t, "tmpfs", img.Entries[1].Message.(*mnt.MntEntry).GetFsname())
 	}
-	tmpfs, auto := uint32(mnt.Fstype_TMPFS), uint32(mnt.Fstype_AUTO)
-	require.Equal(t, []uint32{tmpfs, auto, auto, tmpfs, uint32(mnt.Fstype_PROC)}, kinds)
-	require.Equal(t, "tmpfs", img.Entries[1].Message.(*mnt.MntEntry).GetFsname())
 }
 
 func TestDropEmptyTmpfsRefusesABrokenArchive(t *testing.T) {

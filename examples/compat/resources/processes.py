@@ -288,9 +288,21 @@ def network_namespace():
 
 
 def mount_namespace():
-    pid = child(lambda: must(libc.unshare(0x20000), "unshare"))
-    eventually(lambda: os.readlink(f"/proc/{pid}/ns/mnt") != os.readlink("/proc/self/ns/mnt"), "no namespace of its own")
-    return lambda: os.kill(pid, 0)
+    """A child with a mount of its own."""
+
+    def mount():
+        must(libc.unshare(0x20000), "unshare")
+        must(libc.mount(b"own", b"/mnt", b"tmpfs", 0, None), "mount")
+        open("/mnt/inside", "w").close()
+
+    pid = child(mount)
+    eventually(lambda: os.path.exists(f"/proc/{pid}/root/mnt/inside"), "no mount of its own")
+
+    def check():
+        true(os.path.exists(f"/proc/{pid}/root/mnt/inside"), "the mount is gone")
+        true(not os.path.exists("/mnt/inside"), "the mount is everybody's")
+
+    return check
 
 
 def forking():
