@@ -30,7 +30,7 @@ in common what is shared; among the eight, no two have a value in common unless 
   processes and threads of an app that isn't touched for it:` + " `OPENSSL_CONF`" + ` names [a configuration](../examples/hooks/openssl/openssl.cnf).
   The test has Node and nginx use it. A setting alone does not do: with ` + "`random = SEED-SRC`" + `, OpenSSL 3.5 fails (“seed sources must not have a parent”).
 - **Several processes.** A hook reaches one of them. Where a master forks workers, let the hook make it fork new ones, and wait until the old ones are gone: ` + "`nginx/after-restore.sh`" + `
-  does that. Other servers of that kind (gunicorn, Puma, Apache) were not tried. What the master itself has made, such as
+  does that, and [compatibility.md](compatibility.md) has gunicorn, Puma and PHP-FPM so. What the master itself has made, such as
   keys that its workers inherit, has to be made anew.
 - **What was made before the freeze** stays as it is: instance ids, keys, connection pools' tokens, batches of ids. Make them when they are first
   needed, or again in the hook.
