@@ -42,10 +42,10 @@ func spinningFIFOs(unwritten []string, version string) []string {
 		return nil
 	}
 	var warnings []string
-	for _, path := range unwritten {
+	for _, fifo := range unwritten {
 		warnings = append(warnings, fmt.Sprintf("the app reads the FIFO %s, which no process of its container has open for writing: CRIU %s restores it so that "+
 			"poll(2) returns at once, again and again, until a writer has come and gone; let the app keep it open for writing as well, or use a CRIU newer than %s",
-			path, version, criu.LastSpinning))
+			fifo, version, criu.LastSpinning))
 	}
 	return warnings
 }
@@ -61,12 +61,12 @@ func lostOfLayer(upper string) (warnings []string, err error) {
 		if err != nil || !d.Type().IsRegular() && !d.IsDir() {
 			return err
 		}
-		path := strings.TrimPrefix(name, upper)
+		inside := strings.TrimPrefix(name, upper)
 		switch has, err := hasAttribute(name, "user."); {
 		case err != nil:
 			return err
 		case has:
-			attributes = append(attributes, path)
+			attributes = append(attributes, inside)
 		}
 		info, err := d.Info()
 		if err != nil || d.IsDir() {
@@ -75,7 +75,7 @@ func lostOfLayer(upper string) (warnings []string, err error) {
 		used := info.Sys().(*syscall.Stat_t).Blocks * 512
 		if info.Size()-used > largestHoles {
 			warnings = append(warnings, fmt.Sprintf("%s has %d bytes, of which %d are in use: it is %d bytes on the disk of each clone, and in the "+
-				"snapshot's layer before it is compressed; keep it on a volume or a tmpfs", path, info.Size(), used, info.Size()))
+				"snapshot's layer before it is compressed; keep it on a volume or a tmpfs", inside, info.Size(), used, info.Size()))
 		}
 		return nil
 	})
