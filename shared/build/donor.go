@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -49,6 +50,7 @@ func (d *donor) boot(ctx context.Context, spec engine.Spec) error {
 		Kind:          ociruntime.KindDonor,
 		Engine:        d.eng.Client.DaemonHost(),
 		CheckpointDir: d.work.checkpoint(),
+		MountFiles:    d.work.mountFiles(),
 		Options:       d.opts.Checkpoint,
 	})
 	if err != nil {
@@ -147,6 +149,15 @@ func (d *donor) freeze(ctx context.Context, cfg snapshot.Config) (snapshot.Sourc
 	}
 	if cfg.MountFiles, err = criu.MountFiles(d.work.checkpoint()); err != nil {
 		return snapshot.Source{}, err
+	}
+	cfg.KeptFiles = report.KeptFiles
+	if _, err := os.Stat(d.work.mountFiles()); err == nil {
+		src.MountFiles = d.work.mountFiles()
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return snapshot.Source{}, err
+	}
+	for _, w := range report.NotKept {
+		d.progress.warn("%s", w)
 	}
 	cfg.GuardRegions = report.GuardRegions
 	if cfg.LargestMapping, err = criu.LargestMapping(d.work.checkpoint()); err != nil {
@@ -349,7 +360,11 @@ func addNomad(config *container.Config, host *container.HostConfig, dir string) 
 			if err := os.Chmod(source, 0o777); err != nil { // as in an allocation: any task user may write
 				return err
 			}
-			if d.name != "alloc" { // hooks read it, those of the profile too
+			if d.name == "alloc" {
+				if err := makeShared(source); err != nil {
+					return err
+				}
+			} else { // hooks read it, those of the profile too
 				if err := os.WriteFile(filepath.Join(source, snapshot.AllocationEnvFile), nil, 0o644); err != nil {
 					return err
 				}
@@ -357,6 +372,20 @@ func addNomad(config *container.Config, host *container.HostConfig, dir string) 
 		}
 		host.Binds = append(host.Binds, source+":/"+d.name)
 		config.Env = append(config.Env, d.variable+"=/"+d.name)
+	}
+	return nil
+}
+
+// makeShared makes what every allocation has in its shared directory.
+func makeShared(dir string) error {
+	for _, name := range []string{"data", "logs", "tmp"} {
+		sub := filepath.Join(dir, name)
+		if err := os.MkdirAll(sub, 0o777); err != nil {
+			return err
+		}
+		if err := os.Chmod(sub, 0o777); err != nil { // whatever the umask
+			return err
+		}
 	}
 	return nil
 }

@@ -96,6 +96,7 @@ func (d *donor) profile(ctx context.Context, spec engine.Spec, src snapshot.Sour
 		Engine:        d.eng.Client.DaemonHost(),
 		CheckpointDir: src.CheckpointDir,
 		RootfsDelta:   src.RootfsTar,
+		MountFiles:    src.MountFiles,
 		Lazy:          lazy,
 		Record:        record,
 		NetworkFirst:  src.Config.NetworkFirst(), // as starts do

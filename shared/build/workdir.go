@@ -109,7 +109,7 @@ func removeDonor(ctx context.Context, eng *engine.Engine, id string) error {
 	return runDir.Forget(id)
 }
 
-// workDir is the place of one build: DIR/checkpoint, DIR/rootfs.tar, DIR/record, DIR/nomad. It owns the donors, and the
+// workDir is the place of one build: DIR/checkpoint, DIR/rootfs.tar, DIR/mounts.tar, DIR/record, DIR/nomad. It owns the donors, and the
 // clones that profile them, that carry its path in their label.
 type workDir struct {
 	dir  string
@@ -134,6 +134,7 @@ func newWorkDir(parent owned.Dir) (*workDir, error) {
 
 func (w *workDir) checkpoint() string { return filepath.Join(w.dir, "checkpoint") }
 func (w *workDir) rootfs() string     { return filepath.Join(w.dir, "rootfs.tar") }
+func (w *workDir) mountFiles() string { return filepath.Join(w.dir, "mounts.tar") }
 func (w *workDir) record() string     { return filepath.Join(w.dir, "record") }
 
 // full is how much space a disk has at most whose lack of it has made a freeze fail. CRIU does not always say so.

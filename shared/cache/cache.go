@@ -123,7 +123,7 @@ func (c *Cache) Dir() string { return c.dir.Path() }
 type Entry struct {
 	Manifest ocispec.Descriptor
 	Config   snapshot.Config
-	Dir      string // holds checkpoint/, and rootfs.tar if the donor changed its container layer
+	Dir      string // holds checkpoint/, and rootfs.tar and mounts.tar if the snapshot has them
 	Warm     bool   // it was there already, and whole
 	// Filling is what brings the memory that is not there yet; nil if the snapshot is whole.
 	Filling *Filling

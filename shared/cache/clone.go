@@ -34,6 +34,7 @@ var containerID = regexp.MustCompile(`^` + containerIDs + `$`)
 type Clone struct {
 	CheckpointDir string // hard links to the entry's files; the hostname is the clone's own
 	RootfsDelta   string // "" if the donor changed nothing
+	MountFiles    string // "" if there are none
 	// Filling is the file that tells how far the snapshot is, with ociruntime.FillingWhole or the id of a boot at its beginning; "" if it
 	// is whole already. It stays true when the entry is gone.
 	Filling string
@@ -85,11 +86,14 @@ func (c *Cache) clone(e *Entry, id, hostname string) (Clone, error) {
 	}
 	tmp, dir := c.path(tmpDir, cloneLockPrefix+id), c.path(clonesDir, id)
 	clone := Clone{CheckpointDir: filepath.Join(dir, snapshot.CheckpointName)}
-	delta, filling, err := buildClone(tmp, e, hostname)
-	if delta {
+	parts, err := buildClone(tmp, e, hostname)
+	if parts.delta {
 		clone.RootfsDelta = filepath.Join(dir, snapshot.RootfsName)
 	}
-	if filling {
+	if parts.mountFiles {
+		clone.MountFiles = filepath.Join(dir, snapshot.MountFilesName)
+	}
+	if parts.filling {
 		clone.Filling = filepath.Join(dir, stateFile)
 	}
 	if err == nil {
@@ -101,36 +105,46 @@ func (c *Cache) clone(e *Entry, id, hostname string) (Clone, error) {
 	return clone, lock.Remove()
 }
 
-// buildClone fills dir, and tells whether the snapshot has a container-layer delta, and whether it is still being filled. Nothing is
+// cloneParts are what a clone's directory need not have: a container-layer delta, files of mounts, and the state of a snapshot that is
+// still being filled.
+type cloneParts struct{ delta, mountFiles, filling bool }
+
+// buildClone fills dir, and tells what is in it. Nothing is
 // synced, so that nobody waits for it: where the machine goes down before it is on disk, CRIU finds no checkpoint.
-func buildClone(dir string, e *Entry, hostname string) (delta, filling bool, err error) {
+func buildClone(dir string, e *Entry, hostname string) (parts cloneParts, err error) {
 	from, to := filepath.Join(e.Dir, snapshot.CheckpointName), filepath.Join(dir, snapshot.CheckpointName)
 	if err := os.MkdirAll(to, 0o700); err != nil {
-		return false, false, err
+		return parts, err
 	}
 	files, err := os.ReadDir(from)
 	if err != nil {
-		return false, false, err
+		return parts, err
 	}
 	for _, f := range files {
 		if err := os.Link(filepath.Join(from, f.Name()), filepath.Join(to, f.Name())); err != nil {
-			return false, false, err
+			return parts, err
 		}
 	}
 	if hostname != "" && e.Config.Run.Security.UTSMode != "host" {
 		if err := criu.SetHostname(to, hostname); err != nil {
-			return false, false, err
+			return parts, err
 		}
 	}
-	if delta, err = linkIfThere(filepath.Join(e.Dir, snapshot.RootfsName), filepath.Join(dir, snapshot.RootfsName)); err != nil {
-		return false, false, err
+	if parts.delta, err = linkIfThere(filepath.Join(e.Dir, snapshot.RootfsName), filepath.Join(dir, snapshot.RootfsName)); err != nil {
+		return parts, err
+	}
+	if e.Config.Sizes.MountFiles > 0 {
+		if err := os.Link(filepath.Join(e.Dir, snapshot.MountFilesName), filepath.Join(dir, snapshot.MountFilesName)); err != nil {
+			return parts, err
+		}
+		parts.mountFiles = true
 	}
 	if e.Filling != nil {
-		if filling, err = linkIfThere(filepath.Join(e.Dir, stateFile), filepath.Join(dir, stateFile)); err != nil {
-			return false, false, err
+		if parts.filling, err = linkIfThere(filepath.Join(e.Dir, stateFile), filepath.Join(dir, stateFile)); err != nil {
+			return parts, err
 		}
 	}
-	return delta, filling, os.WriteFile(filepath.Join(dir, originFile), []byte(e.Manifest.Digest), 0o600)
+	return parts, os.WriteFile(filepath.Join(dir, originFile), []byte(e.Manifest.Digest), 0o600)
 }
 
 func linkIfThere(from, to string) (bool, error) {

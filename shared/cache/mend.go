@@ -24,7 +24,7 @@ func (c *Cache) replace(name, dir string) error {
 		switch filepath.Dir(file) {
 		case snapshot.CheckpointName:
 		case ".":
-			if file != snapshot.RootfsName {
+			if file != snapshot.RootfsName && file != snapshot.MountFilesName {
 				continue // no clone has it
 			}
 		default:

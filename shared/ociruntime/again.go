@@ -61,7 +61,7 @@ func (c container) createAgain(inv invocation, req Request) error {
 		}
 	}
 	if !req.ColdBoot {
-		return errors.Join(reason, c.removeNetns())
+		return errors.Join(reason, c.removePlaced(), c.removeNetns())
 	}
 	c.undoRestore(inv)
 	if b, err := loadBundle(inv.bundle); err == nil { // or runc will say what is wrong with it
@@ -185,6 +185,9 @@ func (c container) createForgotten(inv invocation, reason error) error {
 // bootCold leaves the container to runc, and says why. It returns only if that fails.
 func (c container) bootCold(inv invocation, engine string, reason error) error {
 	warn(inv.bundle, c.id, "cold boot: "+reason.Error())
+	if err := c.removePlaced(); err != nil {
+		warn(inv.bundle, c.id, "what the attempt to restore it has placed stays on its mounts: "+err.Error())
+	}
 	if err := c.reset(); err != nil {
 		return err
 	}

@@ -39,7 +39,7 @@ func (c container) createClone(inv invocation, req Request) error {
 		return c.createAgain(inv, req)
 	}
 	if err := c.restore(inv, req, attendance.order(req)); err != nil {
-		return errors.Join(err, c.removeNetns())
+		return errors.Join(err, c.removePlaced(), c.removeNetns())
 	}
 	return nil
 }
@@ -69,6 +69,12 @@ func (c container) restore(inv invocation, req Request, o order) error {
 	go expectCgroupMove(ctx)
 	if err := b.resolveSources(); err != nil {
 		return err
+	}
+	if req.MountFiles != "" {
+		if err := c.placeFiles(b, req.MountFiles); err != nil {
+			return err
+		}
+		t.done("files on mounts")
 	}
 	if err := c.givePath(b); err != nil {
 		return err

@@ -81,7 +81,15 @@ func (c container) checkpoint(inv invocation, req Request) error {
 	if inv.leaveRunning {
 		args = append(args, "--leave-running")
 	}
-	return c.runCheckpoint(append(args, c.id), req.CheckpointDir)
+	roots, err := mountRoots(state)
+	if err != nil {
+		return err
+	}
+	defer closeAll(roots)
+	if err := c.runCheckpoint(append(args, c.id), req.CheckpointDir); err != nil {
+		return err
+	}
+	return c.keepFiles(req, roots)
 }
 
 // runState is what runc says of a container that runs.

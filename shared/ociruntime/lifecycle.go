@@ -95,5 +95,5 @@ func (c container) delete(inv invocation) error {
 	if rerr != nil {
 		rerr = fmt.Errorf("runc delete: %w", rerr)
 	}
-	return errors.Join(rerr, c.removeCgroup(), c.removeNetns(), c.removeTransient())
+	return errors.Join(rerr, c.removePlaced(), c.removeCgroup(), c.removeNetns(), c.removeTransient())
 }

@@ -55,6 +55,9 @@ type Request struct {
 	// RootfsDelta is an uncompressed OCI layer that is applied to the clone's root file system before every restore; ""
 	// if none.
 	RootfsDelta string `json:"rootfs_delta,omitempty"`
+	// MountFiles is an archive of the files of mounts (package mountfiles). For a donor it is written when it is frozen, if there is anything
+	// to keep. For a clone it is what every start places where the clone's mounts lack it; "" if there is nothing.
+	MountFiles string `json:"mount_files,omitempty"`
 	// Lazy lets the clone run while its memory is being filled in by a page server.
 	Lazy bool `json:"lazy,omitempty"`
 	// Source, for a lazy restore, is where the page server gets what the page images lack; nil if they are whole.
@@ -104,6 +107,9 @@ type Report struct {
 	UpperDir string `json:"upper_dir,omitempty"`
 	// GuardRegions is true if a donor's processes may make guard regions (madvise(2), MADV_GUARD_INSTALL) where the kernel has them.
 	GuardRegions bool `json:"guard_regions,omitempty"`
+	// KeptFiles are what of the donor's mounts is in the archive Request.MountFiles, and NotKept is a sentence for what is not.
+	KeptFiles []criu.MountFile `json:"kept_files,omitempty"`
+	NotKept   []string         `json:"not_kept,omitempty"`
 	// Steps of the last start, in order.
 	Steps []Step `json:"steps,omitempty"`
 	// Failure is set when the last freeze or restore failed in CRIU.
@@ -217,7 +223,7 @@ func (d RunDir) BootedCold(engine string) ([]string, error) {
 // request goes last: whoever is killed over it finds the container again.
 func (d RunDir) Forget(containerID string) error {
 	c := container{run: d, id: containerID}
-	if err := errors.Join(c.removeNetns(), c.removeState()); err != nil {
+	if err := errors.Join(c.removePlaced(), c.removeNetns(), c.removeState()); err != nil {
 		return fmt.Errorf("forget container %.12s: %w", containerID, err)
 	}
 	for _, file := range []string{d.attendanceFile(containerID), d.requestFile(containerID) + unfinished, d.requestFile(containerID)} {
@@ -247,6 +253,7 @@ const (
 	containersDir = "containers" // ID/: state of a container
 	netnsDir      = "netns"      // ID: its network namespace
 	attendedDir   = "attended"   // ID.json: its next start has somebody who sees it through
+	placedDir     = "placed"     // ID.json: what a start under way has placed on its mounts
 	queueDir      = "queue"      // NAME: a queue
 	lossesDir     = "losses"     // HEX: why the last clone of a snapshot was lost
 	shimsDir      = "shim"       // criu: what runc takes for CRIU

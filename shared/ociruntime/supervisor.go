@@ -383,6 +383,9 @@ func (s *supervision) release(inv invocation) error {
 			if hooks {
 				s.timeline.done("hooks")
 			}
+			if err := s.settlePlaced(); err != nil {
+				return s.fail(err)
+			}
 			s.tellReleased() // before start is answered: until then, the engine ends a clone whose supervisor has died
 			return s.addSteps(s.timeline.steps)
 		case err := <-s.unlike:

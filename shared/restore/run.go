@@ -129,6 +129,7 @@ func (s *start) restore(ctx context.Context, place *place) (_ *Result, err error
 		Engine:        s.eng.Client.DaemonHost(),
 		CheckpointDir: clone.CheckpointDir,
 		RootfsDelta:   clone.RootfsDelta,
+		MountFiles:    clone.MountFiles,
 		Lazy:          found.lazy,
 		ColdBoot:      s.opts.Policy == PolicyIfPresent,
 		Snapshot:      found.Manifest.Digest.String(),

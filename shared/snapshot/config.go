@@ -40,6 +40,8 @@ type Config struct {
 	Generators []string `json:"generators,omitempty"`
 	// MountFiles are what the app held on mounts from outside, which clones' mounts must have.
 	MountFiles []criu.MountFile `json:"mount_files,omitempty"`
+	// KeptFiles are what of them, and of what else a restore needs there, is in the snapshot: starts place it where a mount lacks it.
+	KeptFiles []criu.MountFile `json:"kept_files,omitempty"`
 	// Losses are what clones lack without a word from CRIU, a sentence each; nil if the build did not record them.
 	Losses *[]string `json:"losses,omitempty"`
 	// Hooks are how the app is told that it is about to be frozen, and that it has been restored.
@@ -115,11 +117,13 @@ type Sizes struct {
 	Memory     int64 `json:"memory"`     // page images, uncompressed
 	Checkpoint int64 `json:"checkpoint"` // CRIU's other images, uncompressed
 	Rootfs     int64 `json:"rootfs"`     // container-layer delta, uncompressed
-	Packed     int64 `json:"packed"`     // all layers as stored
+	// MountFiles are the archive of the files of mounts, uncompressed.
+	MountFiles int64 `json:"mount_files,omitempty"`
+	Packed     int64 `json:"packed"` // all layers as stored
 }
 
 // Unpacked is what a snapshot takes on a node's disk.
-func (s Sizes) Unpacked() int64 { return s.Memory + s.Checkpoint + s.Rootfs }
+func (s Sizes) Unpacked() int64 { return s.Memory + s.Checkpoint + s.Rootfs + s.MountFiles }
 
 // Timing is how long one step of the build took.
 type Timing struct {

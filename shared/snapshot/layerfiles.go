@@ -16,7 +16,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// LayerFile is an entry of a snapshot's container-layer delta.
+// LayerFile is an entry of a snapshot's container-layer delta, or of its files of mounts.
 type LayerFile struct {
 	Path     string // in the container
 	Deleted  bool   // a file of the image's that is gone
@@ -31,19 +31,35 @@ type LayerFile struct {
 // maxListing bounds what a list of a layer's files takes in memory, bytes: a layer may claim any number of them.
 const maxListing = 256 << 20
 
-// LayerFiles reads the container-layer delta of a snapshot that Load has read, and lists what is in it, in its order. Nothing is written
-// anywhere.
+// LayerFiles reads the container-layer delta and the files of mounts of a snapshot that Load has read, and lists what is in them, in their
+// order. Nothing is written anywhere.
 func LayerFiles(ctx context.Context, src BlobReader, m ocispec.Manifest, cfg Config) ([]LayerFile, error) {
 	plan, err := planUnpack(m, cfg)
-	if err != nil || plan.rootfs == nil {
+	if err != nil {
 		return nil, err
 	}
 	var list []LayerFile
-	err = readTar(ctx, src, *plan.rootfs, func(r io.Reader) (err error) {
-		list, err = listTar(r, cfg.Sizes.Rootfs, maxListing)
-		return err
-	})
-	return list, inLayer(*plan.rootfs, err)
+	if plan.rootfs != nil {
+		err = readTar(ctx, src, *plan.rootfs, func(r io.Reader) (err error) {
+			list, err = listTar(r, cfg.Sizes.Rootfs, maxListing)
+			return err
+		})
+		if err != nil {
+			return nil, inLayer(*plan.rootfs, err)
+		}
+	}
+	if plan.mountFiles != nil {
+		var more []LayerFile
+		err = readTar(ctx, src, *plan.mountFiles, func(r io.Reader) (err error) {
+			more, err = listTar(r, cfg.Sizes.MountFiles, maxListing)
+			return err
+		})
+		if err != nil {
+			return nil, inLayer(*plan.mountFiles, err)
+		}
+		list = append(list, more...)
+	}
+	return list, nil
 }
 
 // listTar lists the files of a tar, which have `left` bytes together at most, in not much more memory than given.

@@ -16,12 +16,13 @@ import (
 
 // Media types of a snapshot's parts. A breaking change of a part gets a new one.
 const (
-	ArtifactType     = "application/vnd.criu-docker.snapshot.v1"
-	MediaTypeConfig  = "application/vnd.criu-docker.config.v1+json"
-	MediaTypeFiles   = "application/vnd.criu-docker.checkpoint.v1.tar+zstd"
-	MediaTypePages   = "application/vnd.criu-docker.pages.v2+zstd"
-	MediaTypeRootfs  = ocispec.MediaTypeImageLayerZstd
-	annotationPrefix = "io.github.criu-docker."
+	ArtifactType        = "application/vnd.criu-docker.snapshot.v1"
+	MediaTypeConfig     = "application/vnd.criu-docker.config.v1+json"
+	MediaTypeFiles      = "application/vnd.criu-docker.checkpoint.v1.tar+zstd"
+	MediaTypePages      = "application/vnd.criu-docker.pages.v2+zstd"
+	MediaTypeRootfs     = ocispec.MediaTypeImageLayerZstd
+	MediaTypeMountFiles = "application/vnd.criu-docker.mounts.v1.tar+zstd"
+	annotationPrefix    = "io.github.criu-docker."
 )
 
 // Annotations of layers.

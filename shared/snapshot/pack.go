@@ -29,6 +29,7 @@ type BlobReader interface {
 type Source struct {
 	CheckpointDir string // CRIU's images, flat
 	RootfsTar     string // uncompressed OCI layer; "" if the donor changed nothing
+	MountFiles    string // archive of package mountfiles; "" if there is none
 	Config        Config // Sizes are filled in by Pack
 	// First is what a clone needs before it can answer, in this order. It is advice: it may overlap, and go beyond the
 	// files.
@@ -67,12 +68,22 @@ func pack(ctx context.Context, dst BlobWriter, src Source) (ocispec.Descriptor, 
 		}
 		cfg.Sizes.Rootfs = fi.Size()
 	}
+	if src.MountFiles != "" {
+		fi, err := os.Stat(src.MountFiles)
+		if err != nil {
+			return ocispec.Descriptor{}, cfg, fmt.Errorf("files of mounts: %w", err)
+		}
+		cfg.Sizes.MountFiles = fi.Size()
+	}
 	p := newProgress(src.Progress, cfg.Sizes.Unpacked())
 
 	// One slot for each layer in the manifest's order, so that the order of completion does not matter.
-	head := 1
+	head, atMountFiles := 1, 1
 	if src.RootfsTar != "" {
-		head = 2
+		head, atMountFiles = head+1, 2
+	}
+	if src.MountFiles != "" {
+		head++
 	}
 	layers := make([]ocispec.Descriptor, head+len(frames))
 	g, gctx := errgroup.WithContext(ctx)
@@ -83,7 +94,16 @@ func pack(ctx context.Context, dst BlobWriter, src Source) (ocispec.Descriptor, 
 	})
 	if src.RootfsTar != "" {
 		g.Go(func() (err error) {
-			layers[1], err = packRootfs(gctx, dst, src.TempDir, src.RootfsTar, p)
+			layers[1], err = packAsIs(gctx, dst, src.TempDir, MediaTypeRootfs, src.RootfsTar, p)
+			return err
+		})
+	}
+	if src.MountFiles != "" {
+		g.Go(func() (err error) {
+			layers[atMountFiles], err = packAsIs(gctx, dst, src.TempDir, MediaTypeMountFiles, src.MountFiles, p)
+			if err == nil {
+				layers[atMountFiles].Annotations[AnnotationOptional] = "true"
+			}
 			return err
 		})
 	}

@@ -17,6 +17,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/criu-docker/criu-docker/shared/internal/reader"
+	"github.com/criu-docker/criu-docker/shared/mountfiles"
 )
 
 const tarWindow = 8 << 20 // bytes; zstd window of the tar layers, and so what a reader must have for each
@@ -54,9 +55,9 @@ func tarFile(ctx context.Context, tw *tar.Writer, dir string, f file, p *progres
 	return nil
 }
 
-// packRootfs stores the container-layer delta as it is.
-func packRootfs(ctx context.Context, dst BlobWriter, tempDir, path string, p *progress) (ocispec.Descriptor, error) {
-	return packTar(ctx, dst, tempDir, MediaTypeRootfs, func(w io.Writer) error {
+// packAsIs stores an archive as it is: the container-layer delta, or the files of mounts.
+func packAsIs(ctx context.Context, dst BlobWriter, tempDir, mediaType, path string, p *progress) (ocispec.Descriptor, error) {
+	return packTar(ctx, dst, tempDir, mediaType, func(w io.Writer) error {
 		src, err := os.Open(path)
 		if err != nil {
 			return err
@@ -171,6 +172,22 @@ func readFile(tr *tar.Reader, h *tar.Header, dst fileSink) error {
 func readRootfsLayer(ctx context.Context, src BlobReader, layer ocispec.Descriptor, w io.Writer) error {
 	return readTar(ctx, src, layer, func(r io.Reader) error {
 		_, err := io.Copy(w, r)
+		return err
+	})
+}
+
+// readMountFiles writes the archive of the files of mounts to w, and checks it.
+func readMountFiles(ctx context.Context, src BlobReader, layer ocispec.Descriptor, w io.Writer) error {
+	return readTar(ctx, src, layer, func(r io.Reader) error {
+		copied := io.TeeReader(r, w)
+		err := mountfiles.Read(copied, func(mountfiles.Entry, io.Reader) error { return nil })
+		if errors.Is(err, mountfiles.ErrDamaged) {
+			return corruptTar(err)
+		}
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(io.Discard, copied) // what follows the end of the archive
 		return err
 	})
 }

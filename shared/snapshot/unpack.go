@@ -11,15 +11,18 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/criu-docker/criu-docker/shared/mountfiles"
 )
 
 // Names in a directory that Unpack has filled.
 const (
 	CheckpointName = "checkpoint" // directory of CRIU's images
 	RootfsName     = "rootfs.tar" // container-layer delta, absent if the donor changed nothing
+	MountFilesName = "mounts.tar" // files of mounts, absent if there are none
 )
 
-// Unpack writes the files of a snapshot that Load has read to dir (checkpoint/ and, if there is one, rootfs.tar), in
+// Unpack writes the files of a snapshot that Load has read to dir (checkpoint/ and, if they are there, rootfs.tar and mounts.tar), in
 // parallel and with bounded memory. On error dir holds an unfinished snapshot that the caller discards. Nothing is synced
 // to disk: the caller knows whether it must be.
 func Unpack(ctx context.Context, src BlobReader, m ocispec.Manifest, cfg Config, dir string) error {
@@ -55,6 +58,7 @@ type plan struct {
 	files      ocispec.Descriptor
 	filesBytes int64               // that the files layer's files have together
 	rootfs     *ocispec.Descriptor // nil if the donor changed nothing
+	mountFiles *ocispec.Descriptor // nil if there are none
 	frames     []Frame             // whole page images
 }
 
@@ -73,6 +77,11 @@ func planUnpack(m ocispec.Manifest, cfg Config) (plan, error) {
 				return p, fmt.Errorf("%w: it has more than one layer of type %s", ErrCorrupt, l.MediaType)
 			}
 			p.rootfs = &l
+		case MediaTypeMountFiles:
+			if p.mountFiles != nil {
+				return p, fmt.Errorf("%w: it has more than one layer of type %s", ErrCorrupt, l.MediaType)
+			}
+			p.mountFiles = &l
 		case MediaTypePages: // see Frames
 		default:
 			if l.Annotations[AnnotationOptional] != "true" {
@@ -93,21 +102,32 @@ func planUnpack(m ocispec.Manifest, cfg Config) (plan, error) {
 
 // check compares the layers with the config's sizes.
 func (p *plan) check(cfg Config) error {
-	var memory, rootfs int64
+	var memory int64
 	for _, f := range p.frames {
 		memory += f.Length()
 	}
 	if memory != cfg.Sizes.Memory {
 		return fmt.Errorf("%w: its frames have %d bytes together, not the %d that the config says", ErrCorrupt, memory, cfg.Sizes.Memory)
 	}
-	if p.rootfs != nil {
-		var err error
-		if rootfs, err = annotatedInt(*p.rootfs, AnnotationLength); err != nil {
+	if err := checkLength(p.rootfs, "container-layer delta has", cfg.Sizes.Rootfs); err != nil {
+		return err
+	}
+	if cfg.Sizes.MountFiles > mountfiles.MaxLength {
+		return fmt.Errorf("%w: its files of mounts have %d bytes, and at most %d make sense", ErrCorrupt, cfg.Sizes.MountFiles, mountfiles.MaxLength)
+	}
+	return checkLength(p.mountFiles, "files of mounts have", cfg.Sizes.MountFiles)
+}
+
+// checkLength compares the length of a layer, which need not be there, with what the config says.
+func checkLength(layer *ocispec.Descriptor, has string, want int64) (err error) {
+	length := int64(0)
+	if layer != nil {
+		if length, err = annotatedInt(*layer, AnnotationLength); err != nil {
 			return err
 		}
 	}
-	if rootfs != cfg.Sizes.Rootfs {
-		return fmt.Errorf("%w: its container-layer delta has %d bytes, not the %d that the config says", ErrCorrupt, rootfs, cfg.Sizes.Rootfs)
+	if length != want {
+		return fmt.Errorf("%w: its %s %d bytes, not the %d that the config says", ErrCorrupt, has, length, want)
 	}
 	return nil
 }
@@ -128,7 +148,12 @@ func (p *plan) run(ctx context.Context, src BlobReader, dir string, frames []Fra
 	})
 	if p.rootfs != nil {
 		g.Go(func() error {
-			return inLayer(*p.rootfs, writeRootfs(gctx, src, *p.rootfs, filepath.Join(dir, RootfsName)))
+			return inLayer(*p.rootfs, writeArchive(gctx, src, *p.rootfs, filepath.Join(dir, RootfsName), readRootfsLayer))
+		})
+	}
+	if p.mountFiles != nil {
+		g.Go(func() error {
+			return inLayer(*p.mountFiles, writeArchive(gctx, src, *p.mountFiles, filepath.Join(dir, MountFilesName), readMountFiles))
 		})
 	}
 	for _, f := range frames {
@@ -180,12 +205,14 @@ func (n newFiles) create(name string) (io.WriteCloser, error) {
 	return f, nil
 }
 
-func writeRootfs(ctx context.Context, src BlobReader, layer ocispec.Descriptor, path string) error {
+func writeArchive(ctx context.Context, src BlobReader, layer ocispec.Descriptor, path string,
+	read func(context.Context, BlobReader, ocispec.Descriptor, io.Writer) error,
+) error {
 	f, err := createFile(filepath.Dir(path), filepath.Base(path))
 	if err != nil {
 		return err
 	}
-	return errors.Join(readRootfsLayer(ctx, src, layer, f), f.Close())
+	return errors.Join(read(ctx, src, layer, f), f.Close())
 }
 
 // createFile creates a file that must not exist: a second one of that name means a snapshot that contradicts itself.

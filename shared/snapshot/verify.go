@@ -65,6 +65,9 @@ func Verify(ctx context.Context, src BlobReader, manifest ocispec.Descriptor) er
 	if plan.rootfs != nil {
 		g.Go(func() error { return inLayer(*plan.rootfs, readRootfsLayer(ctx, src, *plan.rootfs, io.Discard)) })
 	}
+	if plan.mountFiles != nil {
+		g.Go(func() error { return inLayer(*plan.mountFiles, readMountFiles(ctx, src, *plan.mountFiles, io.Discard)) })
+	}
 	for _, f := range plan.frames {
 		g.Go(func() error {
 			_, release, err := ReadFrame(ctx, src, f)
