@@ -144,7 +144,9 @@ var sizesType = map[string]attr.Type{
 }
 
 func sizesValue(ctx context.Context, s snapshot.Sizes) (types.Object, diag.Diagnostics) {
-	return types.ObjectValueFrom(ctx, sizesType, sizesModel(s))
+	return types.ObjectValueFrom(ctx, sizesType, sizesModel{
+		Memory: s.Memory, Checkpoint: s.Checkpoint, Rootfs: s.Rootfs, Packed: s.Packed,
+	})
 }
 
 // timingsValue is `timings`: step → seconds.

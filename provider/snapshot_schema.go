@@ -78,7 +78,7 @@ const generatorsDescription = "Runtimes and libraries in the app that have rando
 	"Without a hook that seeds them anew, all clones give out the same values."
 
 const risksDescription = "What a reviewer should know before the snapshot goes to production, as `criu-docker inspect` has it. `kind` is `secrets`, " +
-	"`generators`, `hooks`, `mount_files`, `addresses`, `cpu` or `losses`; `message` is a sentence, `items` are what it is about (names of variables, " +
+	"`generators`, `hooks`, `mount_files`, `kept_files`, `addresses`, `cpu` or `losses`; `message` is a sentence, `items` are what it is about (names of variables, " +
 	"paths, sockets), and `see` is a section of the manual."
 
 // computedAttributes are what a published snapshot is known by.

@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/criu-docker/criu-docker/shared/criu"
 )
 
 // Risk is something about a snapshot that a reviewer should know before it goes to production.
@@ -21,7 +23,8 @@ const (
 	RiskSecrets    = "secrets"     // variables whose names look like secrets; their values are in the memory
 	RiskGenerators = "generators"  // random generators whose state all clones share
 	RiskHooks      = "hooks"       // what runs in every clone before it counts as started
-	RiskMountFiles = "mount_files" // files that the mounts of clones must have
+	RiskMountFiles = "mount_files" // files that the mounts of clones must have, and that the snapshot has not
+	RiskKeptFiles  = "kept_files"  // files of mounts that the snapshot has, and puts on those of clones
 	RiskAddresses  = "addresses"   // sockets that are bound to addresses of the donor
 	RiskCPU        = "cpu"         // features that a host's processor must have
 	RiskLosses     = "losses"      // what clones lack without an error
@@ -50,12 +53,17 @@ func (c Config) Risks() []Risk {
 		}
 		add(RiskHooks, "docs/hooks.md#hooks", items, "hooks run in every clone, and one that fails fails the start")
 	}
-	if len(c.MountFiles) > 0 {
-		var items []string
-		for _, f := range c.MountFiles {
-			items = append(items, f.Path+" on "+f.Mount)
+	if files := c.filesToBring(); len(files) > 0 {
+		add(RiskMountFiles, "docs/mounts.md#what-is-not-kept", files,
+			"the app held files on mounts that are not in the snapshot: those of a clone must have them as they were, or it is not restored")
+	}
+	if len(c.KeptFiles) > 0 {
+		secret := ""
+		if slices.ContainsFunc(c.KeptFiles, func(f criu.MountFile) bool { return f.Mount == "/secrets" || f.Mount == "/run/secrets" }) {
+			secret = ", secrets among them"
 		}
-		add(RiskMountFiles, "docs/terraform.md#reviewing-a-snapshot", items, "the app held files on mounts: those of a clone must have them as they were, or it is not restored")
+		add(RiskKeptFiles, "docs/mounts.md#files-on-mounts", mountFileNames(c.KeptFiles),
+			"the snapshot has files of mounts%s, and every start puts on a clone's mounts what these lack of them", secret)
 	}
 	if bound := c.BoundSockets(); len(bound) > 0 {
 		var items []string
@@ -81,6 +89,18 @@ func (c Config) Risks() []Risk {
 		add(RiskLosses, "docs/architecture.md#limits", nil, "%s", l)
 	}
 	return list
+}
+
+// filesToBring names what clones' mounts must have of themselves.
+func (c Config) filesToBring() []string {
+	return mountFileNames(slices.DeleteFunc(slices.Clone(c.MountFiles), func(f criu.MountFile) bool { return slices.Contains(c.KeptFiles, f) }))
+}
+
+func mountFileNames(files []criu.MountFile) (names []string) {
+	for _, f := range files {
+		names = append(names, f.Path+" on "+f.Mount)
+	}
+	return names
 }
 
 // Names that look like secrets. Short words count only as words of their own, "key" only after another word.

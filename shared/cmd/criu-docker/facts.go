@@ -205,11 +205,13 @@ func foundFacts(c snapshot.Config) []fact {
 	if c.Losses != nil {
 		found["losses"] = *c.Losses
 	}
-	var held []string
-	for _, f := range c.MountFiles {
-		held = append(held, f.Path+" on "+f.Mount)
+	for name, files := range map[string][]criu.MountFile{"mount_files": c.MountFiles, "kept_files": c.KeptFiles} {
+		var list []string
+		for _, f := range files {
+			list = append(list, f.Path+" on "+f.Mount)
+		}
+		found[name] = list
 	}
-	found["mount_files"] = held
 	return members(sectionFound, found)
 }
 
@@ -219,6 +221,7 @@ func costs(s compared) []fact {
 		{section: sectionSizes, name: "memory", value: c.Sizes.Memory},
 		{section: sectionSizes, name: "images", value: c.Sizes.Checkpoint},
 		{section: sectionSizes, name: "written files", value: c.Sizes.Rootfs},
+		{section: sectionSizes, name: "files of mounts", value: c.Sizes.MountFiles},
 		{section: sectionSizes, name: "stored", value: c.Sizes.Packed},
 	}
 	stored := map[string]int64{}
@@ -232,6 +235,8 @@ func costs(s compared) []fact {
 			stored["images"] += l.Size
 		case l.MediaType == snapshot.MediaTypeRootfs:
 			stored["written files"] += l.Size
+		case l.MediaType == snapshot.MediaTypeMountFiles:
+			stored["files of mounts"] += l.Size
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(stored)) {

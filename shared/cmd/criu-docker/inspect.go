@@ -186,6 +186,9 @@ func describeCost(t table, c snapshot.Config, layers int) {
 	t.row("  memory", size(c.Sizes.Memory))
 	t.row("  images", size(c.Sizes.Checkpoint))
 	t.row("  written files", size(c.Sizes.Rootfs))
+	if c.Sizes.MountFiles > 0 {
+		t.row("  files of mounts", size(c.Sizes.MountFiles))
+	}
 	var total time.Duration
 	for _, step := range c.Timings {
 		total += step.Elapsed

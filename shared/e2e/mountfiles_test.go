@@ -1,0 +1,207 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/mount"
+	"github.com/docker/docker/api/types/volume"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/criu-docker/criu-docker/shared/criu"
+	"github.com/criu-docker/criu-docker/shared/engine"
+	"github.com/criu-docker/criu-docker/shared/restore"
+)
+
+// holder works in a directory of a volume, writes to a log there, and has another file mapped. It says what it reads.
+const holder = `require "fiddle"; $stdout.sync = true; File.umask(0)
+Dir.mkdir("/v/log", 0750); Dir.mkdir("/v/log/deep", 01770); Dir.chdir("/v/log/deep")
+log = File.open("/v/log/app.log", File::WRONLY | File::APPEND | File::CREAT, 0640); log.syswrite("booted\n")
+File.write("/v/mapped", "mapped".ljust(4096, ".")); File.chmod(0604, "/v/mapped")
+state = File.open("/v/mapped", "r+")
+mmap = Fiddle::Function.new(Fiddle::Handle::DEFAULT["mmap"], [Fiddle::TYPE_VOIDP, Fiddle::TYPE_SIZE_T, *[Fiddle::TYPE_INT] * 3, Fiddle::TYPE_LONG], Fiddle::TYPE_VOIDP)
+map = mmap.call(nil, 4096, 3, 1, state.fileno, 0); map.size = 4096
+trap("USR1") { log.syswrite("again\n"); map[0, 6] = "MAPPED"; File.write("here", "") ; $stdout.syswrite("#{map[0, 6]} #{Dir.pwd}\n") }
+puts "up"; loop { sleep 1 }`
+
+// volumes are gone after the test, before which their containers are.
+func (l *lab) volume(owner int) string {
+	l.Helper()
+	v, err := l.eng.Client.VolumeCreate(l.ctx, volume.CreateOptions{})
+	require.NoError(l, err)
+	l.Cleanup(func() {
+		l.removeContainers()
+		require.NoError(l, l.eng.Client.VolumeRemove(context.Background(), v.Name, true))
+	})
+	require.NoError(l, os.Chown(v.Mountpoint, owner, owner))
+	return v.Mountpoint
+}
+
+func (l *lab) holds(script, source string) engine.Spec {
+	spec := l.ruby(script)
+	spec.Config.User = "1000:1000"
+	spec.Host.Mounts = []mount.Mount{{Type: mount.TypeBind, Source: source, Target: "/v"}}
+	if source != "" && strings.HasSuffix(source, "/_data") {
+		spec.Host.Mounts[0].Type, spec.Host.Mounts[0].Source = mount.TypeVolume, filepath.Base(filepath.Dir(source))
+		spec.Host.Mounts[0].VolumeOptions = &mount.VolumeOptions{NoCopy: true}
+	}
+	return spec
+}
+
+// tree lists what is in a directory of this host.
+func tree(t *testing.T, dir string) (list []string) {
+	t.Helper()
+	require.NoError(t, filepath.WalkDir(dir, func(name string, d os.DirEntry, err error) error {
+		if err != nil || name == dir {
+			return err
+		}
+		info, err := d.Info()
+		require.NoError(t, err)
+		st := info.Sys().(*syscall.Stat_t)
+		line := fmt.Sprintf("%s %s %d:%d", strings.TrimPrefix(name, dir), info.Mode(), st.Uid, st.Gid)
+		if info.Mode().IsRegular() {
+			content, err := os.ReadFile(name)
+			require.NoError(t, err)
+			line += fmt.Sprintf(" %q", strings.TrimRight(string(content), "."))
+		}
+		list = append(list, line)
+		return nil
+	}))
+	return list
+}
+
+var held = []string{
+	`/log drwxr-x--- 1000:1000`,
+	`/log/app.log -rw-r----- 1000:1000 "booted\n"`,
+	`/log/deep dtrwxrwx--- 1000:1000`,
+	`/mapped -rw----r-- 1000:1000 "mapped"`,
+}
+
+// TestFilesOnMounts: what an app holds open on a mount is put on those of its clones.
+func TestFilesOnMounts(t *testing.T) {
+	l := newLab(t)
+	donor := l.volume(1000)
+	built := l.build(l.holds(holder, donor), up)
+	require.NotContains(t, strings.Join(built.Warnings, "\n"), "held by the app")
+	require.Equal(t, held, tree(t, donor))
+	require.Equal(t, []criu.MountFile{{Path: "/v/log/app.log", Mount: "/v"}, {Path: "/v/log/deep", Mount: "/v"}, {Path: "/v/mapped", Mount: "/v"}}, built.Config.KeptFiles)
+
+	goesOn := func(id string) {
+		require.NoError(t, l.eng.Client.ContainerKill(l.ctx, id, "USR1"))
+		l.eventually(func() bool { return l.logs(id) == "MAPPED /v/log/deep" }, "it uses all of its files")
+	}
+	used := []string{held[0], `/log/app.log -rw-r----- 1000:1000 "booted\nagain\n"`, held[2], `/log/deep/here -rw-rw-rw- 1000:1000 ""`, `/mapped -rw----r-- 1000:1000 "MAPPED"`}
+
+	t.Run("a new volume", func(t *testing.T) {
+		v := l.volume(1000)
+		r := l.run(l.holds(holder, v), restore.PolicyAlways)
+		require.Equal(t, held, tree(t, v))
+		mapped, err := os.Stat(filepath.Join(v, "mapped"))
+		require.NoError(t, err)
+		original, err := os.Stat(filepath.Join(donor, "mapped"))
+		require.NoError(t, err)
+		require.Equal(t, original.ModTime(), mapped.ModTime())
+		goesOn(r.ContainerID)
+		require.Equal(t, used, tree(t, v))
+		require.NoError(t, l.eng.Client.ContainerRestart(l.ctx, r.ContainerID, container.StopOptions{Timeout: new(int)}))
+		require.Empty(t, l.report(r.ContainerID).Cold)
+		require.NoError(t, restore.Remove(l.ctx, l.eng, l.cache, r.ContainerID))
+		require.Equal(t, used, tree(t, v), "what a clone had stays")
+	})
+	t.Run("one that has them", func(t *testing.T) {
+		v := l.volume(1000)
+		require.NoError(t, os.Mkdir(filepath.Join(v, "log"), 0o700))
+		require.NoError(t, os.WriteFile(filepath.Join(v, "mapped"), []byte(strings.Repeat("x", 4096)), 0o600))
+		require.NoError(t, os.Chmod(filepath.Join(v, "mapped"), 0o604))
+		for _, name := range []string{"log", "mapped"} {
+			require.NoError(t, os.Chown(filepath.Join(v, name), 1000, 1000))
+		}
+		before := tree(t, v)
+		l.run(l.holds(holder, v), restore.PolicyAlways)
+		after := tree(t, v)
+		require.Subset(t, after, before)
+		require.Len(t, after, len(held))
+	})
+	t.Run("two at once on one", func(t *testing.T) {
+		v := l.volume(1000)
+		var g errgroup.Group
+		ids := make([]string, 2)
+		for i := range ids {
+			g.Go(func() error {
+				r, err := l.tryRun(l.holds(holder, v), restore.PolicyAlways)
+				if err == nil {
+					ids[i] = r.ContainerID
+				}
+				return err
+			})
+		}
+		require.NoError(t, g.Wait())
+		require.Equal(t, held, tree(t, v))
+		goesOn(ids[0])
+		goesOn(ids[1])
+	})
+	t.Run("a start that fails", func(t *testing.T) {
+		v := l.volume(1000)
+		require.NoError(t, os.Mkdir(filepath.Join(v, "log"), 0o711))
+		require.NoError(t, os.WriteFile(filepath.Join(v, "mapped"), []byte("of another size"), 0o644))
+		before := tree(t, v)
+		_, err := l.tryRun(l.holds(holder, v), restore.PolicyAlways)
+		require.ErrorContains(t, err, "v/mapped")
+		require.Equal(t, before, tree(t, v))
+
+		spec := l.holds(holder, v)
+		r := l.run(spec, restore.PolicyIfPresent)
+		require.Equal(t, restore.Cold, r.Start)
+		require.NoError(t, l.eng.WaitStopped(l.ctx, r.ContainerID), "log was there, and so it can't make it")
+		require.Equal(t, before, tree(t, v))
+	})
+	t.Run("a restart that fails", func(t *testing.T) {
+		v := l.volume(1000)
+		r := l.run(l.holds(holder, v), restore.PolicyIfPresent)
+		require.Empty(t, r.Reason)
+		require.NoError(t, l.eng.Client.ContainerStop(l.ctx, r.ContainerID, container.StopOptions{Timeout: new(int)}))
+		for _, name := range []string{"log", "mapped"} {
+			require.NoError(t, os.RemoveAll(filepath.Join(v, name)))
+		}
+		l.takeImage(r.ContainerID)
+		require.NoError(t, l.eng.Client.ContainerStart(l.ctx, r.ContainerID, container.StartOptions{}))
+		require.NotEmpty(t, l.report(r.ContainerID).Cold)
+		l.eventually(func() bool { return strings.HasSuffix(l.logs(r.ContainerID), "up") }, "it could make all that it makes in an empty volume")
+		require.Equal(t, held, tree(t, v))
+	})
+}
+
+// TestFilesOnMountsThatAreNotKept are told by the build.
+func TestFilesOnMountsThatAreNotKept(t *testing.T) {
+	l := newLab(t)
+	v, ro := l.volume(1000), t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(ro, "read"), nil, 0o644))
+	require.NoError(t, os.Chmod(ro, 0o755))
+	spec := l.holds(`$stdout.sync = true
+File.write("/v/small", "kept")
+File.open("/v/large", "w") { |f| f.truncate(65 << 20) }
+File.write("/v/set", ""); File.chmod(04755, "/v/set")
+File.mkfifo("/v/fifo")
+open = ["/v/small", "/v/large", "/v/set", "/ro/read"].map { |f| File.open(f) } << File.open("/v/fifo", "r+")
+puts "up"; sleep`, v)
+	spec.Host.Binds = []string{ro + ":/ro:ro"}
+	built := l.build(spec, up)
+	warnings := strings.Join(built.Warnings, "\n")
+	for _, want := range []string{
+		"/v/large, held by the app on a mount, is not in the snapshot, since a snapshot's files of mounts may have 64 MiB together: the mounts of clones must have it",
+		"/v/set, held by the app on a mount, is not in the snapshot, since set-user-id", "/ro/read, held by the app on a mount, is not in the snapshot, since the mount is read-only",
+		"/v/fifo, held by the app on a mount, is not in the snapshot, since only regular files and directories can be",
+	} {
+		require.Contains(t, warnings, want)
+	}
+	require.Equal(t, []criu.MountFile{{Path: "/v/small", Mount: "/v"}}, built.Config.KeptFiles)
+	_, err := l.tryRun(func() engine.Spec { s := l.holds("", l.volume(1000)); s.Config.Entrypoint, s.Host.Binds = spec.Config.Entrypoint, spec.Host.Binds; return s }(), restore.PolicyAlways)
+	require.ErrorContains(t, err, "v/")
+}
