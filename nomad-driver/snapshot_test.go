@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/docker/docker/api/types/container"
@@ -166,6 +167,34 @@ func TestHotStartAsAUser(t *testing.T) {
 			b.event("Restored from snapshot")
 			require.Equal(t, uid, b.exec(cfg.ID, "id -u"))
 		})
+	}
+}
+
+// What the donor held open in the directories of its task is put in those of each allocation.
+func TestHotStartWithOpenFiles(t *testing.T) {
+	const script = `umask 027; cd /alloc/tmp; mkdir -p /local/run; exec 5>>/alloc/logs/app.log 6<>/alloc/data/state; echo key > /secrets/key; exec 7</secrets/key
+echo booted >&5; echo 1 >&6; httpd -p 80 -h /local/run; echo booted; trap 'exit 0' TERM
+trap 'echo again >&5; echo 2 >&6; echo "$(pwd) $(cat <&7)"' USR1; while :; do sleep 0.05; done`
+	dir := t.TempDir()
+	b := newTestbed(t, fmt.Sprintf("snapshot { store = %q }", dir))
+	publishSnapshot(t, b.engine, dir, container.Config{Image: tiny, User: "1000:1000", Cmd: []string{"/bin/sh", "-c", script}},
+		build.Probe{Type: build.ProbeLog, Pattern: "booted"})
+	for i := range 2 {
+		cfg := b.task(strings.Replace(counterTask("always"), fmt.Sprintf("%q", counter), fmt.Sprintf("%q", script), 1), httpPort(28111+i),
+			func(cfg *drivers.TaskConfig) { cfg.User = "1000:1000" })
+		b.start(cfg)
+		b.event("Restored from snapshot")
+		require.NoError(t, b.SignalTask(cfg.ID, "SIGUSR1"))
+		require.Equal(t, "/alloc/tmp key\n", b.output(cfg, "stdout"))
+		require.Equal(t, "booted\nagain\n1\n2\nkey", b.exec(cfg.ID, "cat /alloc/logs/app.log /alloc/data/state /secrets/key"))
+		for name, mode := range map[string]os.FileMode{
+			"alloc/logs/app.log": 0o640, "alloc/data/state": 0o640, "web/secrets/key": 0o640, "web/local/run": os.ModeDir | 0o750,
+		} {
+			info, err := os.Stat(filepath.Join(cfg.AllocDir, name))
+			require.NoError(t, err)
+			require.Equal(t, mode, info.Mode())
+			require.EqualValues(t, 1000, info.Sys().(*syscall.Stat_t).Uid)
+		}
 	}
 }
 

@@ -205,3 +205,36 @@ puts "up"; sleep`, v)
 	_, err := l.tryRun(func() engine.Spec { s := l.holds("", l.volume(1000)); s.Config.Entrypoint, s.Host.Binds = spec.Config.Entrypoint, spec.Host.Binds; return s }(), restore.PolicyAlways)
 	require.ErrorContains(t, err, "v/")
 }
+
+// besides has on a volume what CRIU makes anew or finds by its name: a socket that is bound, watches, a file that was deleted.
+const besides = `require "fiddle"; require "socket"; $stdout.sync = true
+%w[run watched tmp].each { |d| Dir.mkdir("/v/" + d) unless Dir.exist?("/v/" + d) }
+File.write("/v/watched.conf", "conf")
+server = UNIXServer.new("/v/run/app.sock"); File.chmod(0606, "/v/run/app.sock")
+Dir.chdir("/v/run"); relative = UNIXServer.new("relative.sock"); Dir.chdir("/")
+ghost = File.open("/v/tmp/ghost", "w+"); ghost.syswrite("ghost"); File.unlink("/v/tmp/ghost")
+call = ->(name, *types) { Fiddle::Function.new(Fiddle.dlopen(nil)[name], types, Fiddle::TYPE_INT) }
+fd = call["inotify_init"].()
+add = call["inotify_add_watch", Fiddle::TYPE_INT, Fiddle::TYPE_VOIDP, Fiddle::TYPE_INT]
+add.(fd, "/v/watched", 0x100) > 0 && add.(fd, "/v/watched.conf", 0x2) > 0 or abort "can't watch"
+Thread.new { io = IO.for_fd(fd); loop { io.readpartial(4096); $stdout.syswrite("event\n") } }
+Thread.new { loop { c = server.accept; ghost.rewind; c.write(ghost.read); c.close } }
+puts "up"; loop { relative.accept.close }`
+
+// TestBesidesFilesOnMounts: sockets, watches and deleted files need directories there, or files.
+func TestBesidesFilesOnMounts(t *testing.T) {
+	l := newLab(t)
+	built := l.build(l.holds(besides, l.volume(1000)), up)
+	t.Log(built.Warnings, built.Config.KeptFiles)
+	v := l.volume(1000)
+	r := l.run(l.holds(besides, v), restore.PolicyAlways)
+	require.Equal(t, []string{
+		"/run drwxr-xr-x 1000:1000", "/run/app.sock Srw----rw- 1000:1000", "/run/relative.sock Srwxr-xr-x 1000:1000", "/tmp drwxr-xr-x 1000:1000",
+		"/watched drwxr-xr-x 1000:1000", `/watched.conf -rw-r--r-- 1000:1000 "conf"`,
+	}, tree(t, v))
+	require.Equal(t, "ghost", l.output(r.ContainerID, "ruby", "-rsocket", "-e", `UNIXSocket.new("/v/run/relative.sock"); print UNIXSocket.new("/v/run/app.sock").read`))
+	for i, name := range []string{"watched/new", "watched.conf"} {
+		require.NoError(t, os.WriteFile(filepath.Join(v, name), []byte("changed"), 0o644))
+		l.eventually(func() bool { return len(strings.Fields(l.logs(r.ContainerID))) > i }, "an event of "+name)
+	}
+}

@@ -234,7 +234,8 @@ user and groups, command, environment, directory, umask, files in /etc, network 
 		fmt.Fprintf(&b, "| *%s* | %s |\n", v.verdict, v.means)
 	}
 	b.WriteString(`
-The donor's are: its memory, and so whatever was computed at boot; open files and their contents; what is in /dev and in each
+The donor's are: its memory, and so whatever was computed at boot; open files and their contents, on volumes and bind mounts
+where these [lack them](mounts.md); what is in /dev and in each
 tmpfs; the variable ` + "`HOSTNAME`" + ` and those that an orchestrator sets for each allocation; what the app has set itself since it
 was started, such as mounts, umask, limits and OOM scores.
 `)

@@ -71,7 +71,7 @@ const (
 	whyReadOnly = "since the mount is read-only"
 	whyKernels  = "since /dev, /proc and /sys are not the app's alone"
 	whyKind     = "since only regular files and directories can be"
-	whyGone     = "since it was not there any more, or is not what it was, when the app was frozen"
+	whyGone     = "since nothing of the kind was there any more when the app was frozen"
 	whyChanged  = "since somebody else changed it while the app was frozen"
 	whyRights   = "since set-user-id and set-group-id bits are never put back"
 )

@@ -177,12 +177,15 @@ func (p *placer) meet(r *root, rel string, e Entry, there *os.File) error {
 	return nil
 }
 
+// unnamed makes a file without a name; not all file systems can do so.
+var unnamed = unix.O_TMPFILE
+
 // makeFile makes a file that has no name until it is complete, where the file system can do so.
 func (p *placer) makeFile(parent *os.File, name string, e Entry, content io.Reader, at place) error {
 	if err := p.record.add(item{Place: at}); err != nil {
 		return err
 	}
-	fd, err := unix.Openat(int(parent.Fd()), ".", unix.O_TMPFILE|unix.O_WRONLY|unix.O_CLOEXEC, 0o600)
+	fd, err := unix.Openat(int(parent.Fd()), ".", unnamed|unix.O_WRONLY|unix.O_CLOEXEC, 0o600)
 	var s *staging
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EISDIR) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
 		if s, err = stage(parent); err != nil {

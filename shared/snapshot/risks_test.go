@@ -19,7 +19,8 @@ func TestRisks(t *testing.T) {
 	c := snapshot.Config{
 		Run:        snapshot.RunConfig{Env: map[string]string{"DB_PASSWORD": "0123456789abcdef", "PATH": "fedcba9876543210"}},
 		Generators: []string{"OpenSSL", "Ruby"},
-		MountFiles: []criu.MountFile{{Path: "/data/db", Mount: "/data"}},
+		MountFiles: []criu.MountFile{{Path: "/data/db", Mount: "/data"}, {Path: "/data/log", Mount: "/data"}, {Path: "/secrets/key", Mount: "/secrets"}},
+		KeptFiles:  []criu.MountFile{{Path: "/data/log", Mount: "/data"}, {Path: "/secrets/key", Mount: "/secrets"}},
 		Checkpoint: criu.DefaultOptions(),
 		Sockets: []criu.Socket{
 			{PID: 1, Protocol: "tcp", State: "LISTEN", Source: "172.17.0.2:80"},
@@ -38,11 +39,13 @@ func TestRisks(t *testing.T) {
 		return m
 	}
 	risks := kinds()
-	require.Len(t, risks, 6)
+	require.Len(t, risks, 7)
 	require.Equal(t, []string{"DB_PASSWORD"}, risks[snapshot.RiskSecrets].Items)
 	require.Equal(t, c.Generators, risks[snapshot.RiskGenerators].Items)
 	require.Contains(t, risks[snapshot.RiskGenerators].Message, "no hook")
 	require.Equal(t, []string{"/data/db on /data"}, risks[snapshot.RiskMountFiles].Items)
+	require.Equal(t, []string{"/data/log on /data", "/secrets/key on /secrets"}, risks[snapshot.RiskKeptFiles].Items)
+	require.Contains(t, risks[snapshot.RiskKeptFiles].Message, "secrets among them")
 	require.Equal(t, []string{"tcp 172.17.0.2:80 LISTEN"}, risks[snapshot.RiskAddresses].Items)
 	require.Equal(t, []string{"avx2"}, risks[snapshot.RiskCPU].Items, "neither what programs can't see nor what is for speed alone")
 	require.Contains(t, risks[snapshot.RiskCPU].Message, "2696 bytes")

@@ -27,6 +27,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/criu-docker/criu-docker/shared/hook"
+	"github.com/criu-docker/criu-docker/shared/mountfiles"
 	"github.com/criu-docker/criu-docker/shared/snapshot"
 )
 
@@ -41,6 +42,7 @@ func TestFormatNamesTypesAndLimits(t *testing.T) {
 	doc := formatDoc(t)
 	for _, name := range []string{
 		snapshot.ArtifactType, snapshot.MediaTypeConfig, snapshot.MediaTypeFiles, snapshot.MediaTypePages, snapshot.MediaTypeRootfs,
+		snapshot.MediaTypeMountFiles,
 		snapshot.AnnotationFile, snapshot.AnnotationExtents, snapshot.AnnotationFirst, snapshot.AnnotationLength, snapshot.AnnotationOptional,
 		blobPrefix + "HEX", refPrefix + "IMAGE", lockPrefix + "UUID",
 	} {
@@ -48,7 +50,7 @@ func TestFormatNamesTypesAndLimits(t *testing.T) {
 	}
 	for _, limit := range []int{
 		snapshot.FrameSize, snapshot.FirstFrameSize, snapshot.FrameSize + snapshot.FrameSize/64, snapshot.PageSize,
-		snapshot.MaxManifestSize, snapshot.MaxConfigSize, maxRef,
+		snapshot.MaxManifestSize, snapshot.MaxConfigSize, maxRef, mountfiles.MaxBytes, mountfiles.MaxEntries, mountfiles.MaxName, mountfiles.MaxLength,
 	} {
 		require.Regexp(t, fmt.Sprintf(`\b%d\b`, limit), doc)
 	}
@@ -169,7 +171,8 @@ func TestFormatIsEnoughToReadASnapshot(t *testing.T) {
 		"pages-2.img":   randomBytes(2, 4096),
 	}
 	delta := randomBytes(3, 70000)
-	publishFiles(t, s, files, delta, snapshot.Range{File: "pages-1.img", Offset: 4194304, Length: 1 << 20}, snapshot.Range{File: "pages-1.img", Length: 8192})
+	mounts := archive(t)
+	publishFiles(t, s, files, delta, mounts, snapshot.Range{File: "pages-1.img", Offset: 4194304, Length: 1 << 20}, snapshot.Range{File: "pages-1.img", Length: 8192})
 
 	marker, err := os.ReadFile(filepath.Join(root, ".store"))
 	require.NoError(t, err)
@@ -198,6 +201,11 @@ func TestFormatIsEnoughToReadASnapshot(t *testing.T) {
 		case "application/vnd.oci.image.layer.v1.tar+zstd":
 			require.True(t, bytes.Equal(delta, content))
 			require.EqualValues(t, sizes["rootfs"], len(content))
+		case "application/vnd.criu-docker.mounts.v1.tar+zstd":
+			require.Equal(t, "true", annotations["io.github.criu-docker.optional"])
+			require.Equal(t, mounts, content)
+			require.EqualValues(t, sizes["mount_files"], len(content))
+			mounts = nil
 		case "application/vnd.criu-docker.pages.v2+zstd":
 			name := annotations["io.github.criu-docker.file"].(string)
 			if annotations["io.github.criu-docker.first"] == "true" {
@@ -208,6 +216,7 @@ func TestFormatIsEnoughToReadASnapshot(t *testing.T) {
 			t.Fatalf("unknown layer %v", layer)
 		}
 	}
+	require.Nil(t, mounts, "its layer is there")
 	require.Equal(t, []string{"0+2,1022+254", "1278+2"}, first)
 	require.Equal(t, len(files), len(got))
 	for name, want := range files {
@@ -305,8 +314,21 @@ func randomBytes(seed byte, n int) []byte {
 	return b
 }
 
-// publishFiles packs a checkpoint and a container-layer delta, and names the snapshot.
-func publishFiles(t *testing.T, s Store, files map[string][]byte, delta []byte, first ...snapshot.Range) {
+// archive makes one of files of mounts.
+func archive(t *testing.T) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	require.NoError(t, w.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: "data/", Mode: 0o1777, Uid: 1, Gid: 1, Format: tar.FormatPAX}))
+	require.NoError(t, w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "data/log", Size: 4, Mode: 0o600, ModTime: time.Unix(1, 2), Format: tar.FormatPAX}))
+	_, err := w.Write([]byte("line"))
+	require.NoError(t, err)
+	require.NoError(t, w.Close())
+	return b.Bytes()
+}
+
+// publishFiles packs a checkpoint, a container-layer delta and files of mounts, and names the snapshot.
+func publishFiles(t *testing.T, s Store, files map[string][]byte, delta, mounts []byte, first ...snapshot.Range) {
 	t.Helper()
 	ctx, dir := context.Background(), t.TempDir()
 	src := snapshot.Source{CheckpointDir: filepath.Join(dir, "images"), RootfsTar: filepath.Join(dir, "delta"), TempDir: dir, First: first}
@@ -315,6 +337,8 @@ func publishFiles(t *testing.T, s Store, files map[string][]byte, delta []byte, 
 		require.NoError(t, os.WriteFile(filepath.Join(src.CheckpointDir, name), content, 0o600))
 	}
 	require.NoError(t, os.WriteFile(src.RootfsTar, delta, 0o600))
+	src.MountFiles = filepath.Join(dir, "mounts")
+	require.NoError(t, os.WriteFile(src.MountFiles, mounts, 0o600))
 	manifest, config, err := snapshot.Pack(ctx, s, src)
 	require.NoError(t, err)
 	ref := snapshot.Ref{Image: digest.FromString("image"), Fingerprint: config.Run.Fingerprint(), Arch: "amd64"}
