@@ -3,11 +3,14 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/mount"
@@ -146,6 +149,7 @@ func TestFilesOnMounts(t *testing.T) {
 		require.Equal(t, held, tree(t, v))
 		goesOn(ids[0])
 		goesOn(ids[1])
+		l.run(l.holds(holder, v), restore.PolicyAlways) // the log has grown, which is for appending only
 	})
 	t.Run("a start that fails", func(t *testing.T) {
 		v := l.volume(1000)
@@ -178,6 +182,75 @@ func TestFilesOnMounts(t *testing.T) {
 	})
 }
 
+// TestFilesOnOtherVolumes: on volumes that each container has of its own, its profile's too, and on parts of volumes, which the engine mounts
+// elsewhere for the start only.
+func TestFilesOnOtherVolumes(t *testing.T) {
+	l := newLab(t)
+	volume := l.volume(0)
+	parts := 0
+	spec := func() engine.Spec {
+		parts++
+		part := fmt.Sprintf("part%d", parts)
+		require.NoError(t, os.Mkdir(filepath.Join(volume, part), 0o755))
+		s := l.spec(tiny, "mkdir /own/d || exit 5; exec 5>>/own/d/log 6<>/part/state; echo own >&5; echo part >&6; "+signalled)
+		s.Host.Mounts = []mount.Mount{
+			{Type: mount.TypeVolume, Target: "/own", VolumeOptions: &mount.VolumeOptions{}},
+			{Type: mount.TypeVolume, Source: filepath.Base(filepath.Dir(volume)), Target: "/part", VolumeOptions: &mount.VolumeOptions{Subpath: part}},
+		}
+		return s
+	}
+	l.build(spec(), counted)
+	r := l.run(spec(), restore.PolicyAlways)
+	require.Equal(t, "own\npart", l.sh(r.ContainerID, "cat /own/d/log /part/state"))
+	require.Equal(t, []string{`/state -rw-r--r-- 0:0 "part\n"`}, tree(t, filepath.Join(volume, fmt.Sprintf("part%d", parts))))
+
+	killed := l.killDuringNextRestore(victims["supervisor"], 0)
+	_, err := l.tryRun(spec(), restore.PolicyAlways)
+	require.True(t, <-killed)
+	require.Error(t, err)
+	require.Empty(t, tree(t, filepath.Join(volume, fmt.Sprintf("part%d", parts))))
+}
+
+// TestFilesOnMountsOfStartsThatAreKilled: whoever is killed, the mount is as it was, or the clone runs and has its files.
+func TestFilesOnMountsOfStartsThatAreKilled(t *testing.T) {
+	l := newLab(t)
+	random := randomPoints(t)
+	script := "mkdir /v/a || exit 5; cd /v/a; exec 5>>log 6<>/v/state; " + heavy
+	spec := func(source string) engine.Spec {
+		s := l.spec(tiny, script)
+		s.Host.Binds = []string{source + ":/v"}
+		return s
+	}
+	l.build(spec(t.TempDir()), counted)
+	undisturbed := l.run(spec(t.TempDir()), restore.PolicyAlways)
+	var life time.Duration
+	for _, step := range undisturbed.Report.Steps {
+		life += step.Elapsed
+	}
+	l.filled(undisturbed.ContainerID)
+	l.removeContainer(undisturbed)
+	n := 0
+	for range rounds(3) {
+		for _, victim := range slices.Sorted(maps.Keys(victims)) {
+			v, policy := t.TempDir(), []restore.Policy{restore.PolicyIfPresent, restore.PolicyAlways}[n%2]
+			n++
+			after := time.Duration(random.Int64N(int64(life + life/5)))
+			killed := l.killDuringNextRestore(victims[victim], after)
+			r, err := l.tryRun(spec(v), policy)
+			t.Logf("%s, %s killed (%t) after %s: %s", policy, victim, <-killed, after, outcome(r, err))
+			if err != nil {
+				require.Equal(t, restore.PolicyAlways, policy, err)
+				require.Empty(t, tree(t, v))
+			} else {
+				l.worksOrIsLost(r)
+				require.Equal(t, []string{"/a drwxr-xr-x 0:0", `/a/log -rw-r--r-- 0:0 ""`, `/state -rw-r--r-- 0:0 ""`}, tree(t, v))
+				l.removeContainer(r)
+			}
+			l.nothingIsLeft()
+		}
+	}
+}
+
 // TestFilesOnMountsThatAreNotKept are told by the build.
 func TestFilesOnMountsThatAreNotKept(t *testing.T) {
 	l := newLab(t)
@@ -202,7 +275,11 @@ puts "up"; sleep`, v)
 		require.Contains(t, warnings, want)
 	}
 	require.Equal(t, []criu.MountFile{{Path: "/v/small", Mount: "/v"}}, built.Config.KeptFiles)
-	_, err := l.tryRun(func() engine.Spec { s := l.holds("", l.volume(1000)); s.Config.Entrypoint, s.Host.Binds = spec.Config.Entrypoint, spec.Host.Binds; return s }(), restore.PolicyAlways)
+	_, err := l.tryRun(func() engine.Spec {
+		s := l.holds("", l.volume(1000))
+		s.Config.Entrypoint, s.Host.Binds = spec.Config.Entrypoint, spec.Host.Binds
+		return s
+	}(), restore.PolicyAlways)
 	require.ErrorContains(t, err, "v/")
 }
 
