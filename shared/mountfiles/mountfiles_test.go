@@ -166,6 +166,26 @@ func TestUndoLeavesOthersAlone(t *testing.T) {
 	require.Equal(t, want, b.tree())
 }
 
+// CRIU leaves the sockets that it has bound when it fails. Those that somebody has bound since are his.
+func TestUndoRemovesDeadSockets(t *testing.T) {
+	b := newBed(t)
+	require.NoError(t, b.place("a", archive(t, dir("v/dead", 0o755), dir("v/live", 0o755), dir("v/datagrams", 0o755))))
+	bind := func(name string, kind int) int {
+		s, err := unix.Socket(unix.AF_UNIX, kind, 0)
+		require.NoError(t, err)
+		require.NoError(t, unix.Bind(s, &unix.SockaddrUnix{Name: filepath.Join(b.dir, name)}))
+		return s
+	}
+	require.NoError(t, unix.Close(bind("dead/stream", unix.SOCK_STREAM)))
+	require.NoError(t, unix.Close(bind("dead/datagrams", unix.SOCK_DGRAM)))
+	live, datagrams := bind("live/stream", unix.SOCK_STREAM), bind("datagrams/live", unix.SOCK_DGRAM)
+	defer unix.Close(live)
+	defer unix.Close(datagrams)
+	b.undo("a")
+	require.Len(t, b.tree(), 4)
+	require.NoDirExists(t, filepath.Join(b.dir, "dead"))
+}
+
 // Of starts that use the same files, each may fail or succeed.
 func TestStartsThatShareAMount(t *testing.T) {
 	for name, c := range map[string]struct {

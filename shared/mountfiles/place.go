@@ -356,6 +356,7 @@ func (i item) remove() error {
 		return nil
 	}
 	if i.Made.Dir {
+		removeDeadSockets(parent, name)
 		err = unix.Unlinkat(int(parent.Fd()), name, unix.AT_REMOVEDIR)
 		if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) {
 			return nil // somebody uses it
@@ -367,6 +368,48 @@ func (i item) remove() error {
 		return &os.PathError{Op: "remove", Path: filepath.Join(i.Place.Root, i.Place.Path), Err: err}
 	}
 	return nil
+}
+
+// removeDeadSockets removes sockets from a directory that a start has made: CRIU, which has bound them, leaves them when it fails. One that
+// nobody is bound to is of no use to anybody.
+func removeDeadSockets(parent *os.File, name string) {
+	dir, err := openBeneath(parent, name, unix.O_DIRECTORY)
+	if err != nil {
+		return
+	}
+	defer dir.Close()
+	fd, err := unix.Openat(int(dir.Fd()), ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	list := os.NewFile(uintptr(fd), dir.Name())
+	defer list.Close()
+	const most = 100 // of many, most are somebody else's
+	names, _ := list.Readdirnames(most)
+	for _, n := range names {
+		if isDeadSocket(dir, n) {
+			_ = unix.Unlinkat(int(dir.Fd()), n, 0)
+		}
+	}
+}
+
+func isDeadSocket(dir *os.File, name string) bool {
+	f, err := openBeneath(dir, name, 0)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	st, err := stat(f)
+	if err != nil || st.Mode&unix.S_IFMT != unix.S_IFSOCK {
+		return false
+	}
+	caller, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(caller)
+	// For sockets of other kinds, which are somebody's, it is EPROTOTYPE.
+	return errors.Is(unix.Connect(caller, &unix.SockaddrUnix{Name: ofDescriptor(f)}), unix.ECONNREFUSED)
 }
 
 // removeFile removes a file only where nobody can exchange it any more.
