@@ -34,7 +34,7 @@ map = mmap.call(nil, 4096, 3, 1, state.fileno, 0); map.size = 4096
 trap("USR1") { log.syswrite("again\n"); map[0, 6] = "MAPPED"; File.write("here", "") ; $stdout.syswrite("#{map[0, 6]} #{Dir.pwd}\n") }
 puts "up"; loop { sleep 1 }`
 
-// volumes are gone after the test, before which their containers are.
+// volume makes a volume and returns its directory; it is gone after the test, when its containers are.
 func (l *lab) volume(owner int) string {
 	l.Helper()
 	v, err := l.eng.Client.VolumeCreate(l.ctx, volume.CreateOptions{})
@@ -186,29 +186,29 @@ func TestFilesOnMounts(t *testing.T) {
 // elsewhere for the start only.
 func TestFilesOnOtherVolumes(t *testing.T) {
 	l := newLab(t)
-	volume := l.volume(0)
+	whole := l.volume(0)
 	parts := 0
 	spec := func() engine.Spec {
 		parts++
 		part := fmt.Sprintf("part%d", parts)
-		require.NoError(t, os.Mkdir(filepath.Join(volume, part), 0o755))
+		require.NoError(t, os.Mkdir(filepath.Join(whole, part), 0o755))
 		s := l.spec(tiny, "mkdir /own/d || exit 5; exec 5>>/own/d/log 6<>/part/state; echo own >&5; echo part >&6; "+signalled)
 		s.Host.Mounts = []mount.Mount{
 			{Type: mount.TypeVolume, Target: "/own", VolumeOptions: &mount.VolumeOptions{}},
-			{Type: mount.TypeVolume, Source: filepath.Base(filepath.Dir(volume)), Target: "/part", VolumeOptions: &mount.VolumeOptions{Subpath: part}},
+			{Type: mount.TypeVolume, Source: filepath.Base(filepath.Dir(whole)), Target: "/part", VolumeOptions: &mount.VolumeOptions{Subpath: part}},
 		}
 		return s
 	}
 	l.build(spec(), counted)
 	r := l.run(spec(), restore.PolicyAlways)
 	require.Equal(t, "own\npart", l.sh(r.ContainerID, "cat /own/d/log /part/state"))
-	require.Equal(t, []string{`/state -rw-r--r-- 0:0 "part\n"`}, tree(t, filepath.Join(volume, fmt.Sprintf("part%d", parts))))
+	require.Equal(t, []string{`/state -rw-r--r-- 0:0 "part\n"`}, tree(t, filepath.Join(whole, fmt.Sprintf("part%d", parts))))
 
 	killed := l.killDuringNextRestore(victims["supervisor"], 0)
 	_, err := l.tryRun(spec(), restore.PolicyAlways)
 	require.True(t, <-killed)
 	require.Error(t, err)
-	require.Empty(t, tree(t, filepath.Join(volume, fmt.Sprintf("part%d", parts))))
+	require.Empty(t, tree(t, filepath.Join(whole, fmt.Sprintf("part%d", parts))))
 }
 
 // TestFilesOnMountsOfStartsThatAreKilled: whoever is killed, the mount is as it was, or the clone runs and has its files.
@@ -301,8 +301,7 @@ puts "up"; loop { relative.accept.close }`
 // TestBesidesFilesOnMounts: sockets, watches and deleted files need directories there, or files.
 func TestBesidesFilesOnMounts(t *testing.T) {
 	l := newLab(t)
-	built := l.build(l.holds(besides, l.volume(1000)), up)
-	t.Log(built.Warnings, built.Config.KeptFiles)
+	l.build(l.holds(besides, l.volume(1000)), up)
 	v := l.volume(1000)
 	r := l.run(l.holds(besides, v), restore.PolicyAlways)
 	require.Equal(t, []string{

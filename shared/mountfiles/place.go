@@ -348,7 +348,7 @@ func (i item) remove() error {
 	dir, name := path.Split(i.Place.Path)
 	parent, err := openBeneath(r.File, strings.TrimSuffix(dir, "/"), unix.O_DIRECTORY)
 	if err != nil {
-		return nil //nolint:nilerr // somebody has put something else there
+		return nil // somebody has put something else there
 	}
 	defer parent.Close()
 	removeStaging(parent)
