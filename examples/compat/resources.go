@@ -143,7 +143,12 @@ var resourceRows = []row{
 	resource("Deep stack", "memory", "stack_deep"),
 
 	resource("File in the container's layer", "files", "layer"),
-	resource("File on a volume", "files", "volume", asRoot, mounted(mount.TypeVolume, "/volume"), limit(`is missing here`, "A new volume is empty: let the app open files there after the start, or begin with the same content.")),
+	resource("File on a volume", "files", "volume", asRoot, mounted(mount.TypeVolume, "/volume"), note("It is in the snapshot, and put on a volume that lacks it ([mounts.md](mounts.md)).")),
+	resource("Files in /alloc, /local and /secrets", "files", "task_directories", asRoot, host(func(h *container.HostConfig) {
+		for _, target := range []string{"/alloc", "/local", "/secrets"} {
+			h.Mounts = append(h.Mounts, mount.Mount{Type: mount.TypeVolume, Target: target})
+		}
+	}), note("As on volumes. Nomad's own tests are with the driver.")),
 	resource("File on a tmpfs", "files", "tmpfs", asRoot, mounted(mount.TypeTmpfs, "/tmpfs")),
 	resource("File position", "files", "position"),
 	resource("File position, shared with a child", "files", "shared_position"),

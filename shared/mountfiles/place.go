@@ -433,7 +433,7 @@ func (i item) removeFile(parent *os.File, name string) error {
 	return unix.Unlinkat(int(parent.Fd()), stagingName, unix.AT_REMOVEDIR)
 }
 
-// is tells whether a name is that of what was made, unchanged. Directories may have changed: they are removed only while they are empty.
+// is reports whether a name is that of what was made, unchanged. Directories may have changed: they are removed only while they are empty.
 func (m made) is(parent *os.File, name string) bool {
 	f, err := openBeneath(parent, name, 0)
 	if err != nil {
@@ -477,5 +477,5 @@ type place struct {
 	Path   string `json:"path"` // beneath it
 }
 
-// notThere tells errors of files that are not there from others.
+// notThere reports whether a file is not there.
 func notThere(err error) bool { return errors.Is(err, fs.ErrNotExist) }

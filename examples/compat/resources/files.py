@@ -19,6 +19,16 @@ def volume():
     return log("/volume/log")
 
 
+def task_directories():
+    checks = [log(f"/{name}/log") for name in ("alloc", "local", "secrets")]
+
+    def check():
+        for c in checks:
+            c()
+
+    return check
+
+
 def tmpfs():
     return log("/tmpfs/log")
 
