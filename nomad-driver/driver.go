@@ -18,6 +18,7 @@ import (
 	"github.com/criu-docker/criu-docker/shared/cache"
 	"github.com/criu-docker/criu-docker/shared/engine"
 	"github.com/criu-docker/criu-docker/shared/store"
+	"github.com/criu-docker/criu-docker/shared/version"
 )
 
 // pluginName is what jobs write as driver = "…".
@@ -25,9 +26,6 @@ const pluginName = "criu-docker"
 
 // pluginBlock is the label of the plugin's block in the agent's configuration: its file's name.
 const pluginBlock = "nomad-driver-criu-docker"
-
-// version is set by the build.
-var version = "0.1.0"
 
 // Driver implements drivers.DriverPlugin and the optional interfaces for streaming exec and group networks.
 type Driver struct {
@@ -72,7 +70,7 @@ func (d *Driver) PluginInfo() (*base.PluginInfoResponse, error) {
 	return &base.PluginInfoResponse{
 		Type:              base.PluginTypeDriver,
 		PluginApiVersions: []string{drivers.ApiVersion010},
-		PluginVersion:     version,
+		PluginVersion:     version.Get().Semantic(),
 		Name:              pluginName,
 	}, nil
 }

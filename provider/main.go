@@ -8,6 +8,8 @@ import (
 	"log"
 
 	"github.com/hashicorp/terraform-plugin-framework/providerserver"
+
+	"github.com/criu-docker/criu-docker/shared/version"
 )
 
 //go:generate go tool -C tools tfplugindocs generate --provider-dir .. --provider-name criu --rendered-website-dir ../docs/provider
@@ -15,15 +17,12 @@ import (
 // address is where Terraform looks for the provider when a configuration asks for "criu-docker/criu".
 const address = "registry.terraform.io/criu-docker/criu"
 
-// version is set by the linker in releases.
-var version = "dev"
-
 func main() {
 	debug := flag.Bool("debug", false, "wait for a debugger: print TF_REATTACH_PROVIDERS and serve until interrupted")
 	flag.Parse()
 
 	opts := providerserver.ServeOpts{Address: address, Debug: *debug}
-	if err := providerserver.Serve(context.Background(), newProvider(version), opts); err != nil {
+	if err := providerserver.Serve(context.Background(), newProvider(version.Get().Version), opts); err != nil {
 		log.Fatal(err)
 	}
 }

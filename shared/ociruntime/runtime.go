@@ -25,6 +25,8 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"syscall"
+
+	"github.com/criu-docker/criu-docker/shared/version"
 )
 
 // Name is the runtime's file name.
@@ -44,6 +46,10 @@ func Main(args []string) int {
 		return 0
 	case PagesName:
 		return serveWhole(args[1:])
+	}
+	if len(args) == 2 && args[1] == "version" { // not one of runc's commands; --version is, and is answered for runc
+		fmt.Printf("%s %s\n", Name, version.Get().Line())
+		return 0
 	}
 	collectNothing()
 	inv, err := parse(args[1:])

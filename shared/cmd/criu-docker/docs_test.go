@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/criu-docker/criu-docker/shared/timeline"
+	"github.com/criu-docker/criu-docker/shared/version"
 )
 
 var update = flag.Bool("update", false, "write docs/cli.md instead of comparing it")
@@ -68,6 +69,7 @@ func TestDocsNameJSONMembers(t *testing.T) {
 		"run":      {startedResult{}, timelineStep{}, timeline.Span{}},
 		"ls":       {listed{}},
 		"inspect":  {inspected{}},
+		"version":  {version.Info{}},
 		"diff":     {diffed{}, side{}, difference{}},
 		"cache ls": {cached{}},
 	} {
