@@ -16,8 +16,12 @@ import (
 	"github.com/criu-docker/criu-docker/shared/ociruntime"
 )
 
-// DefaultBinary is where the runtime is installed unless told otherwise.
+// DefaultBinary is where the runtime is installed unless told otherwise, or unless a package has installed it already.
 const DefaultBinary = "/usr/local/bin/" + ociruntime.Name
+
+// packageDir is where packages put the runtime and its page server. They are registered there, neither written nor removed:
+// the package manager does both, and so an upgrade needs no second installation.
+var packageDir = "/usr/bin"
 
 // Sentinels that callers branch on.
 var (
@@ -32,7 +36,7 @@ type Options struct {
 	Host        string // the engine's address; "" means as engine.Connect takes it
 	Source      string // the runtime to install; "" means the one beside the running binary
 	PagesSource string // the criu-docker binary to install as its page server; "" means the running one
-	Binary      string // where to install the runtime; "" means DefaultBinary
+	Binary      string // where to install the runtime; "" means where a package has put it with the running binary, or DefaultBinary
 	DaemonJSON  string // "" means the file that the running dockerd reads, or /etc/docker/daemon.json
 	// Force uninstalls although containers use the runtime; they can't be started again then.
 	Force bool
@@ -82,12 +86,14 @@ func Install(ctx context.Context, opts Options) (Result, error) {
 			return result, err
 		}
 	}
-	// Each comes before what uses it: the runtime finds its page server, and dockerd the runtime.
-	if result.PagesChanged, err = installBinary(opts.PagesSource, result.Pages); err != nil {
-		return result, fmt.Errorf("install the page server: %w", err)
-	}
-	if result.BinaryChanged, err = installBinary(opts.Source, opts.Binary); err != nil {
-		return result, fmt.Errorf("install the runtime: %w", err)
+	if !opts.packaged() {
+		// Each comes before what uses it: the runtime finds its page server, and dockerd the runtime.
+		if result.PagesChanged, err = installBinary(opts.PagesSource, result.Pages); err != nil {
+			return result, fmt.Errorf("install the page server: %w", err)
+		}
+		if result.BinaryChanged, err = installBinary(opts.Source, opts.Binary); err != nil {
+			return result, fmt.Errorf("install the runtime: %w", err)
+		}
 	}
 	if changed {
 		if err := file.backup(); err != nil {
@@ -142,11 +148,13 @@ func Uninstall(ctx context.Context, opts Options) (Result, error) {
 		}
 	}
 	// dockerd has forgotten the binaries, so now they may go; and only now is the file as it was of no more use.
-	if result.BinaryChanged, err = removeBinary(opts.Binary); err != nil {
-		return result, fmt.Errorf("remove the runtime: %w", err)
-	}
-	if result.PagesChanged, err = removeBinary(result.Pages); err != nil {
-		return result, fmt.Errorf("remove the page server: %w", err)
+	if !opts.packaged() {
+		if result.BinaryChanged, err = removeBinary(opts.Binary); err != nil {
+			return result, fmt.Errorf("remove the runtime: %w", err)
+		}
+		if result.PagesChanged, err = removeBinary(result.Pages); err != nil {
+			return result, fmt.Errorf("remove the page server: %w", err)
+		}
 	}
 	return result, file.removeBackup()
 }
@@ -165,6 +173,9 @@ func (o Options) complete(ctx context.Context) (Options, *daemon, error) {
 	}
 	if o.Binary == "" {
 		o.Binary = DefaultBinary
+		if filepath.Dir(self) == packageDir {
+			o.Binary = o.Source
+		}
 	}
 	d, err := findDaemon(ctx, o.Host)
 	if err != nil {
@@ -178,6 +189,14 @@ func (o Options) complete(ctx context.Context) (Options, *daemon, error) {
 
 // checkSources tells what is missing before anything is changed.
 func (o Options) checkSources() error {
+	if o.packaged() {
+		for _, file := range []string{o.Binary, o.result().Pages} {
+			if _, err := os.Stat(file); err != nil {
+				return fmt.Errorf("%w: %s is for packages alone: install the package criu-docker, or name another place with --binary", err, packageDir)
+			}
+		}
+		return nil
+	}
 	for _, source := range []string{o.Source, o.PagesSource} {
 		if _, err := os.Stat(source); err != nil {
 			return fmt.Errorf("%w: put %s there; make build makes it", err, filepath.Base(source))
@@ -185,6 +204,9 @@ func (o Options) checkSources() error {
 	}
 	return nil
 }
+
+// packaged reports whether the runtime is a package's.
+func (o Options) packaged() bool { return filepath.Dir(o.Binary) == packageDir }
 
 func (o Options) result() Result {
 	return Result{DaemonJSON: o.DaemonJSON, Binary: o.Binary, Pages: filepath.Join(filepath.Dir(o.Binary), ociruntime.PagesName)}

@@ -353,3 +353,39 @@ func (d *testDaemon) createContainer(t *testing.T) string {
 	require.NoError(t, err)
 	return created.ID
 }
+
+func TestPackagedBinariesStay(t *testing.T) {
+	ctx := context.Background()
+	place := t.TempDir()
+	saved := packageDir
+	packageDir = place
+	t.Cleanup(func() { packageDir = saved })
+	config := filepath.Join(t.TempDir(), "daemon.json")
+	opts := Options{
+		Host: "unix:///nonexistent.sock", Source: fakeBinary(t, "another runtime"), PagesSource: fakeBinary(t, "another page server"),
+		Binary: filepath.Join(place, "criu-docker-runc"), DaemonJSON: config,
+	}
+	_, err := Install(ctx, opts)
+	require.ErrorIs(t, err, os.ErrNotExist, "only the package manager writes there")
+	require.ErrorContains(t, err, "install the package criu-docker")
+	require.NoFileExists(t, config)
+
+	pages := filepath.Join(place, "criu-docker-pages")
+	for _, file := range []string{opts.Binary, pages} {
+		require.NoError(t, os.WriteFile(file, []byte("packaged"), 0o755))
+	}
+	got, err := Install(ctx, opts)
+	require.NoError(t, err)
+	require.Equal(t, Result{DaemonJSON: config, Binary: opts.Binary, Pages: pages, ConfigChanged: true, RestartNeeded: true}, got)
+	content, err := os.ReadFile(config)
+	require.NoError(t, err)
+	require.Contains(t, string(content), opts.Binary)
+
+	got, err = Uninstall(ctx, opts)
+	require.NoError(t, err)
+	require.Equal(t, Result{DaemonJSON: config, Binary: opts.Binary, Pages: pages, ConfigChanged: true, RestartNeeded: true}, got)
+	require.NoFileExists(t, config, "there was none before")
+	for _, file := range []string{opts.Binary, pages} {
+		requireProgram(t, file, "packaged")
+	}
+}

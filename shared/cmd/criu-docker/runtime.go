@@ -23,13 +23,13 @@ func runtimeCommand(a *app) *cobra.Command {
 			Long: `Copies the runtime, criu-docker-runc beside this binary, to its place, and this binary beside it as its page server,
 criu-docker-pages. Registers the runtime in dockerd's daemon.json as "criu-docker", switches experimental mode on (the
 checkpoint API needs it), and lets dockerd reload. Everything else in daemon.json stays as it is, to the byte. Doing it
-twice changes nothing.`,
+twice changes nothing. What a package has installed in /usr/bin is registered there and not copied.`,
 		}),
 		changeRuntime(a, runtimeinstall.Uninstall, &cobra.Command{
 			Use:   "uninstall",
 			Short: "Take back what install did, and nothing else",
 			Long: `Takes the runtime out of dockerd's daemon.json, and removes it and its page server from where install puts them, even
-if you had put the runtime there yourself.`,
+if you had put the runtime there yourself. What a package has installed in /usr/bin stays until the package is removed.`,
 		}),
 	)
 	return cmd
@@ -46,7 +46,7 @@ func changeRuntime(a *app, change func(context.Context, runtimeinstall.Options) 
 		}
 		return a.printInstalled(result)
 	}
-	cmd.Flags().StringVar(&opts.Binary, "binary", runtimeinstall.DefaultBinary, "where the runtime is installed; its page server goes beside it")
+	cmd.Flags().StringVar(&opts.Binary, "binary", "", "where the runtime is installed; its page server goes beside it (default "+runtimeinstall.DefaultBinary+", or where a package has put it)")
 	cmd.Flags().StringVar(&opts.DaemonJSON, "daemon-json", "", "dockerd's configuration file (default: the one that the running dockerd reads)")
 	if cmd.Name() == "uninstall" {
 		cmd.Flags().BoolVar(&opts.Force, "force", false, "even though containers use the runtime; they can't be started again then")
