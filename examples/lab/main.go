@@ -61,6 +61,7 @@ func rootCommand() *cobra.Command {
 		installCommand(lab),
 		serviceCommand(lab),
 		imagesCommand(lab),
+		rootfsCommand(lab),
 		initCommand(),
 		switchCommand(),
 		fakeGCSCommand(),

@@ -110,7 +110,7 @@ func (r *release) clone(ctx context.Context) error {
 func (r *release) build(ctx context.Context) error {
 	for _, p := range products {
 		for i, dir := range p.dirs {
-			if err := r.goCommand(ctx, "build", "-trimpath", "-buildvcs=true", "-tags", "disable_grpc_modules",
+			if err := r.goCommand(ctx, "build", "-trimpath", "-buildvcs=true", "-tags", "disable_grpc_modules", "-ldflags", "-s -w",
 				"-o", filepath.Join("out/bin", p.binaries()[i]), dir); err != nil {
 				return err
 			}
