@@ -2,9 +2,9 @@
 // licences, bills of materials, and checksums. It never builds what lies in the working tree, so that a release is what the commit
 // says, and anybody can make it again, byte by byte.
 //
-// It is used in place of goreleaser, which does less of it (no man pages, notices or tree for a provider's registry, but by hooks),
-// takes many times as long to build, and in its present version needs a newer Go than this project. nfpm, on which goreleaser
-// stands, makes the packages.
+// It is used in place of goreleaser, which needs hooks for half of it (man pages, notices, the repository of a provider), has four times
+// as many packages to compile as nfpm, and in its present version needs a newer Go than this project. nfpm, on which goreleaser stands,
+// makes the packages here as well.
 package main
 
 import (
@@ -26,6 +26,7 @@ func main() {
 	flag.StringVar(&r.tools.cyclonedx, "cyclonedx-gomod", "cyclonedx-gomod", "program that makes bills of materials")
 	flag.Parse()
 
+	syscall.Umask(0o022) // modes are part of what is released
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := r.run(ctx); err != nil {

@@ -36,7 +36,7 @@ func (r *release) writeNotices(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
 		content := notice(string(head), p, components)
-		if err := r.write(filepath.Join("out/notice", p.name), []byte(content), 0o644); err != nil {
+		if err := r.write(filepath.Join("out/notice", p.name), []byte(content)); err != nil {
 			return err
 		}
 		if err := r.writeCompressed(filepath.Join("out/notice", p.name+".gz"), []byte(content)); err != nil {
@@ -49,7 +49,7 @@ func (r *release) writeNotices(ctx context.Context) error {
 // components lists what is in a product, but our own source.
 func (r *release) components(ctx context.Context, p product) ([]component, error) {
 	const report = "{{range .}}{{.Name}}\t{{.Version}}\t{{.LicenseName}}\t{{.LicensePath}}\n{{end}}"
-	if err := r.write("out/report.tmpl", []byte(report), 0o644); err != nil {
+	if err := r.write("out/report.tmpl", []byte(report)); err != nil {
 		return nil, err
 	}
 	// Addresses of licences, which it looks for as well, are not used: it may fail to find them.

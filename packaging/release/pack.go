@@ -121,7 +121,7 @@ func writeArchive(name string, files []file, format func(io.Writer) (begin func(
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, out.Close(), os.Chmod(name, 0o644)) }()
+	defer func() { err = errors.Join(err, out.Close()) }()
 	begin, end := format(out)
 	for _, f := range sorted(files) {
 		if err := writeMember(f, begin); err != nil {

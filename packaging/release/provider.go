@@ -29,7 +29,7 @@ func (r *release) layOutProvider(ctx context.Context) error {
 		filepath.Join(repository, "README.md"): []byte("# Terraform provider criu\n\nThe manual is in [docs](docs/index.md), the source in https://github.com/criu-docker/criu-docker, " +
 			"from a commit of which all of this was made.\n"),
 	} {
-		if err := writeFile(name, content, 0o644); err != nil {
+		if err := writeFile(name, content); err != nil {
 			return err
 		}
 	}
@@ -40,7 +40,7 @@ func (r *release) layOutProvider(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := writeFile(filepath.Join(repository, name), content, 0o644); err != nil {
+		if err := writeFile(filepath.Join(repository, name), content); err != nil {
 			return err
 		}
 	}

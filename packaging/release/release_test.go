@@ -56,7 +56,7 @@ func TestTerraformInstallsTheProvider(t *testing.T) {
 	require.NoError(t, err, string(out))
 	require.NoError(t, os.CopyFS(filepath.Join(r.source, "docs/provider"), os.DirFS("../../docs/provider")))
 	for _, name := range []string{"LICENSE", "out/notice/" + providerName} {
-		require.NoError(t, r.write(name, []byte("…"), 0o644))
+		require.NoError(t, r.write(name, []byte("…")))
 	}
 	require.NoError(t, r.layOutProvider(t.Context()))
 	requireInstallable(t, filepath.Join(r.staged, providerName), r.version)

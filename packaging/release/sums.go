@@ -22,26 +22,13 @@ func (r *release) writeBills(ctx context.Context) error {
 				"-output", bill, filepath.Join("out/bin", b)); err != nil {
 				return err
 			}
-			if err := os.Chmod(bill, 0o644); err != nil {
-				return err
-			}
 		}
 	}
 	return nil
 }
 
 // sum is the last step: checksums of all that there is.
-func (r *release) sum(ctx context.Context) error {
-	if err := r.sumFiles(ctx, r.staged, "SHA256SUMS"); err != nil {
-		return err
-	}
-	return filepath.WalkDir(r.staged, func(path string, d fs.DirEntry, err error) error {
-		if err == nil && d.IsDir() {
-			err = os.Chmod(path, 0o755)
-		}
-		return err
-	})
-}
+func (r *release) sum(ctx context.Context) error { return r.sumFiles(ctx, r.staged, "SHA256SUMS") }
 
 // sumFiles writes the checksums of all files in and below a directory as sha256sum does, and signs them if there is a key. The
 // signature is binary, which Terraform's registry asks for.
@@ -62,7 +49,7 @@ func (r *release) sumFiles(ctx context.Context, dir, name string) error {
 		return err
 	}
 	sums := filepath.Join(dir, name)
-	if err := writeFile(sums, []byte(b.String()), 0o644); err != nil {
+	if err := writeFile(sums, []byte(b.String())); err != nil {
 		return err
 	}
 	if r.key == "" {
@@ -71,7 +58,7 @@ func (r *release) sumFiles(ctx context.Context, dir, name string) error {
 	if _, err := r.output(ctx, "gpg", "--batch", "--yes", "--local-user", r.key, "--output", sums+".sig", "--detach-sign", sums); err != nil {
 		return fmt.Errorf("sign %s: %w", name, err)
 	}
-	return os.Chmod(sums+".sig", 0o644)
+	return nil
 }
 
 func sumOf(path string) ([]byte, error) {

@@ -34,7 +34,7 @@ func (r *release) writeManuals(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := r.write(filepath.Join("out/completion", shell), []byte(script+"\n"), 0o644); err != nil {
+		if err := r.write(filepath.Join("out/completion", shell), []byte(script+"\n")); err != nil {
 			return err
 		}
 	}
@@ -60,9 +60,9 @@ func (r *release) writeChangelogs(context.Context) error {
 	return nil
 }
 
-// write puts a file into the clone. The mode is set whatever the umask is.
-func (r *release) write(name string, content []byte, mode os.FileMode) error {
-	return writeFile(filepath.Join(r.source, name), content, mode)
+// write puts a file into the clone.
+func (r *release) write(name string, content []byte) error {
+	return writeFile(filepath.Join(r.source, name), content)
 }
 
 func (r *release) writeCompressed(name string, content []byte) error {
@@ -77,15 +77,12 @@ func (r *release) writeCompressed(name string, content []byte) error {
 	if err := z.Close(); err != nil {
 		return err
 	}
-	return r.write(name, b.Bytes(), 0o644)
+	return r.write(name, b.Bytes())
 }
 
-func writeFile(name string, content []byte, mode os.FileMode) error {
+func writeFile(name string, content []byte) error {
 	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 		return err
 	}
-	if err := os.WriteFile(name, content, mode); err != nil {
-		return err
-	}
-	return os.Chmod(name, mode)
+	return os.WriteFile(name, content, 0o644)
 }
