@@ -61,7 +61,7 @@ func rootCommand() *cobra.Command {
 		installCommand(lab),
 		serviceCommand(lab),
 		imagesCommand(lab),
-		rootfsCommand(lab),
+		layerCommand(lab),
 		initCommand(),
 		switchCommand(),
 		fakeGCSCommand(),

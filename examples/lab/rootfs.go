@@ -9,8 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
-
-	"github.com/spf13/cobra"
 )
 
 // recipe says what a root file system is made of. Everything that changes the outcome is in it, so that its hash can
@@ -51,29 +49,10 @@ func (r recipe) keyed() recipe {
 
 func (r recipe) key() string { return hashOf(r.keyed()) }
 
-// rootfsCommand is for tests that install something on a machine like a node.
-func rootfsCommand(lab *Lab) *cobra.Command {
-	return &cobra.Command{
-		Use:   "rootfs [PACKAGE...]",
-		Short: "Print the directory of a node's root file system with more packages, built if need be; use it below an overlay",
-		RunE: func(cmd *cobra.Command, packages []string) error {
-			ctx, stop := interruptible(cmd.Context())
-			defer stop()
-			dir, err := lab.rootfs(ctx, packages...)
-			if err != nil {
-				return err
-			}
-			_, err = fmt.Fprintln(cmd.OutOrStdout(), dir)
-			return err
-		},
-	}
-}
-
-// rootfs returns the directory of the node's root file system, with more packages if asked to, and builds it first if this machine
-// has none for the present recipe.
-func (l *Lab) rootfs(ctx context.Context, more ...string) (string, error) {
+// rootfs returns the directory of the node's root file system and builds it first if this machine has none for the
+// present recipe.
+func (l *Lab) rootfs(ctx context.Context) (string, error) {
 	r := nodeRecipe()
-	r.Packages = append(r.Packages, more...)
 	dir, err := l.cached(ctx, "rootfs-"+r.Suite+"-"+r.key(), func(tmp string) error {
 		slog.Info("building the node's root file system, once for this recipe", "suite", r.Suite, "dir", tmp)
 		return debootstrap(ctx, r, tmp)

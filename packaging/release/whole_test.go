@@ -24,7 +24,7 @@ var (
 	nfpmFlag      = flag.String("nfpm", "nfpm", "as of the program")
 	cyclonedxFlag = flag.String("cyclonedx-gomod", "cyclonedx-gomod", "as of the program")
 	licensesFlag  = flag.String("go-licenses", "go-licenses", "as of the program")
-	labFlag       = flag.String("lab", "lab", "program that knows the root file system of nodes")
+	labFlag       = flag.String("lab", "lab", "program that has the root file system of nodes")
 )
 
 const (
@@ -155,14 +155,14 @@ func must(t *testing.T, dir, name string, args ...string) string {
 // machine is a node's root file system with what checks packages, of which the test may change a copy. Nothing runs in it.
 type machine struct {
 	t            *testing.T
-	rootfs, dir  string
+	lower, dir   string
 	older, newer string
 }
 
 func newMachine(t *testing.T, older, newer string) *machine {
 	t.Helper()
 	m := &machine{t: t, dir: t.TempDir(), older: older, newer: newer}
-	m.rootfs = must(t, "", *labFlag, "rootfs", "lintian", "rpm", "man-db")
+	m.lower = must(t, "", *labFlag, "layer", "lintian", "rpm", "man-db")
 	for _, d := range []string{"root", "upper", "work"} {
 		require.NoError(t, os.Mkdir(filepath.Join(m.dir, d), 0o755))
 	}
@@ -177,7 +177,7 @@ mount -t proc proc root/proc; mount --rbind /dev root/dev; mount -t tmpfs tmpfs 
 mkdir root/mnt/older root/mnt/newer; mount --bind "$3" root/mnt/older; mount --bind "$4" root/mnt/newer
 exec chroot root /bin/sh -ec "$5"`
 	cmd := exec.CommandContext(m.t.Context(), "unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private", "--",
-		"sh", "-ec", enter, "sh", m.dir, m.rootfs, m.older, m.newer, script)
+		"sh", "-ec", enter, "sh", m.dir, m.lower, m.older, m.newer, script)
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive"}
 	out, err := cmd.CombinedOutput()
 	return string(out), err
