@@ -117,7 +117,7 @@ func (r *release) golang(ctx context.Context) (component, error) {
 // notice lists all components, and then each licence's text once.
 func notice(head string, p product, components []component) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s\n%s contains, by name, version and licence:\n\n", head, strings.Join(p.binaries(), " and "))
+	fmt.Fprintf(&b, "%s\nIn %s there is, by name, version and licence:\n\n", head, strings.Join(p.binaries(), " and "))
 	byText := map[string][]component{}
 	for _, c := range components {
 		fmt.Fprintf(&b, "  %s %s: %s\n", c.name, c.version, c.license)
@@ -127,7 +127,9 @@ func notice(head string, p product, components []component) string {
 	for _, of := range byText {
 		texts = append(texts, of)
 	}
-	slices.SortFunc(texts, func(a, b []component) int { return cmp.Compare(a[0].name, b[0].name) })
+	slices.SortFunc(texts, func(a, b []component) int {
+		return cmp.Or(cmp.Compare(a[0].name, b[0].name), cmp.Compare(a[0].text, b[0].text)) // one module may have several licences
+	})
 	for _, of := range texts {
 		b.WriteString("\n" + strings.Repeat("-", 80) + "\n")
 		for _, c := range of {

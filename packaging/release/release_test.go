@@ -37,10 +37,15 @@ func TestArchivesAreReproducible(t *testing.T) {
 
 func TestNoticeHasEachTextOnce(t *testing.T) {
 	got := notice("head\n", products[0], []component{{"a", "v1", "MIT", "same"}, {"b", "v2", "MIT", "same"}, {"c", "v3", "ISC", "other"}})
-	require.Contains(t, got, "criu-docker and criu-docker-runc contains")
+	require.Contains(t, got, "In criu-docker and criu-docker-runc there is")
 	require.Contains(t, got, "  b v2: MIT\n")
 	require.Equal(t, 1, strings.Count(got, "same"))
 	require.Contains(t, got, "\na v1\nb v2\n\nsame\n")
+
+	several := []component{{"a", "v1", "MIT", "one"}, {"a", "v1", "ISC", "two"}, {"a", "v1", "BSD", "three"}}
+	for range 20 {
+		require.Equal(t, notice("", products[0], several), notice("", products[0], several))
+	}
 }
 
 func TestUnknownLicenceEndsARelease(t *testing.T) {
