@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var manDir = flag.String("man", "", "directory that man pages are written to; packaging/release packs them")
+var manDir = flag.String("man", "", "directory that man pages are written to; shared/packaging/release packs them")
 
 // Man pages are made for a release and not kept. They are dated by SOURCE_DATE_EPOCH.
 func TestManPages(t *testing.T) {

@@ -56,10 +56,10 @@ func TestUnknownLicenceEndsARelease(t *testing.T) {
 // Terraform installs the provider of this tree out of the files that a registry gets.
 func TestTerraformInstallsTheProvider(t *testing.T) {
 	r := &release{source: t.TempDir(), staged: t.TempDir(), version: "1.2.3", date: someDate}
-	build := exec.Command("go", "build", "-trimpath", "-tags", "disable_grpc_modules", "-o", filepath.Join(r.source, "out/bin", providerName), "../../provider")
+	build := exec.Command("go", "build", "-trimpath", "-tags", "disable_grpc_modules", "-o", filepath.Join(r.source, "out/bin", providerName), "../../../provider")
 	out, err := build.CombinedOutput()
 	require.NoError(t, err, string(out))
-	require.NoError(t, os.CopyFS(filepath.Join(r.source, "docs/provider"), os.DirFS("../../docs/provider")))
+	require.NoError(t, os.CopyFS(filepath.Join(r.source, "docs/provider"), os.DirFS("../../../docs/provider")))
 	for _, name := range []string{"LICENSE", "out/notice/" + providerName} {
 		require.NoError(t, r.write(name, []byte("…")))
 	}

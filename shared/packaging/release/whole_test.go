@@ -104,7 +104,7 @@ func TestRelease(t *testing.T) {
 func checkout(t *testing.T, dir, v string) string {
 	t.Helper()
 	dir = filepath.Join(dir, "source")
-	must(t, "../..", "git", "clone", "--quiet", "--no-tags", ".", dir)
+	must(t, "../../..", "git", "clone", "--quiet", "--no-tags", ".", dir)
 	must(t, dir, "git", "tag", "v"+v)
 	return dir
 }

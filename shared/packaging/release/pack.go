@@ -17,7 +17,7 @@ import (
 
 // pack makes a deb and an rpm of each product that is installed on machines.
 func (r *release) pack(ctx context.Context) error {
-	for _, config := range []string{"packaging/criu-docker/nfpm.yaml", "packaging/nomad-driver/nfpm.yaml"} {
+	for _, config := range []string{"shared/packaging/criu-docker/nfpm.yaml", "shared/packaging/nomad-driver/nfpm.yaml"} {
 		for _, packager := range []string{"deb", "rpm"} {
 			if err := os.MkdirAll(r.staged, 0o755); err != nil {
 				return err
@@ -55,7 +55,7 @@ func (r *release) archive(context.Context) error {
 		}
 		if p.name == "criu-docker" {
 			for to, from := range map[string]string{
-				"man": "out/man", "completion": "out/completion", "docs": "docs", "systemd": "packaging/criu-docker",
+				"man": "out/man", "completion": "out/completion", "docs": "docs", "systemd": "shared/packaging/criu-docker",
 			} {
 				more, err := filesIn(filepath.Join(r.source, from), to)
 				if err != nil {
