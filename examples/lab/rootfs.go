@@ -79,11 +79,11 @@ func debootstrap(ctx context.Context, r recipe, dir string) error {
 		args = append(args, "sid")
 	}
 	start := time.Now()
-	if err := runLogged(ctx, dir+".log", "unshare", args...); err != nil {
+	if err := runUnshared(ctx, dir+".log", args...); err != nil {
 		return fmt.Errorf("debootstrap %s from %s (set LAB_MIRROR to use another mirror): %w", r.Suite, r.Mirror, err)
 	}
 	if r.Setup != "" {
-		if err := runLogged(ctx, dir+".log", "unshare", "--mount", "--pid", "--fork", "--propagation", "private", "--",
+		if err := runUnshared(ctx, dir+".log", "--mount", "--pid", "--fork", "--propagation", "private", "--",
 			"chroot", dir, "/bin/sh", "-ec", "mount -t proc proc /proc\n"+r.Setup); err != nil {
 			return fmt.Errorf("set up %s: %w", dir, err)
 		}
@@ -132,19 +132,19 @@ func needDebootstrap(ctx context.Context) error {
 	return nil
 }
 
-// runLogged runs a command that talks a lot, keeps all of it in a file and shows the end of it on failure.
-func runLogged(ctx context.Context, logFile, name string, args ...string) error {
+// runUnshared runs unshare(1) with a command that talks a lot, keeps all of it in a file and shows the end of it on failure.
+func runUnshared(ctx context.Context, logFile string, args ...string) error {
 	f, err := os.OpenFile(logFile, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
-		return fmt.Errorf("log of %s: %w", name, err)
+		return fmt.Errorf("log: %w", err)
 	}
 	defer f.Close()
-	cmd := exec.CommandContext(ctx, name, args...)
+	cmd := exec.CommandContext(ctx, "unshare", args...)
 	cmd.Stdout, cmd.Stderr = f, f
 	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C")
 	if err := cmd.Run(); err != nil {
 		out, _ := os.ReadFile(logFile)
-		return fmt.Errorf("%s: %w; log %s ends with:\n%s", name, err, logFile, tail(out))
+		return fmt.Errorf("unshare: %w; log %s ends with:\n%s", err, logFile, tail(out))
 	}
 	return nil
 }
