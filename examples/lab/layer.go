@@ -63,7 +63,7 @@ func (l *Lab) layer(ctx context.Context, packages []string) (string, error) {
 		start := time.Now()
 		log := tmp + ".log"
 		args := append([]string{"--mount", "--pid", "--fork", "--propagation", "private", "--", "sh", "-ec", addPackages, "sh", rootfs, tmp}, packages...)
-		if err := runUnshared(ctx, log, args...); err != nil {
+		if err := unshareLogged(ctx, log, args...); err != nil {
 			return err
 		}
 		slog.Info("built", "dir", tmp, "took", time.Since(start).Round(time.Second))

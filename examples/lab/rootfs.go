@@ -79,11 +79,11 @@ func debootstrap(ctx context.Context, r recipe, dir string) error {
 		args = append(args, "sid")
 	}
 	start := time.Now()
-	if err := runUnshared(ctx, dir+".log", args...); err != nil {
+	if err := unshareLogged(ctx, dir+".log", args...); err != nil {
 		return fmt.Errorf("debootstrap %s from %s (set LAB_MIRROR to use another mirror): %w", r.Suite, r.Mirror, err)
 	}
 	if r.Setup != "" {
-		if err := runUnshared(ctx, dir+".log", "--mount", "--pid", "--fork", "--propagation", "private", "--",
+		if err := unshareLogged(ctx, dir+".log", "--mount", "--pid", "--fork", "--propagation", "private", "--",
 			"chroot", dir, "/bin/sh", "-ec", "mount -t proc proc /proc\n"+r.Setup); err != nil {
 			return fmt.Errorf("set up %s: %w", dir, err)
 		}
@@ -132,11 +132,11 @@ func needDebootstrap(ctx context.Context) error {
 	return nil
 }
 
-// runUnshared runs unshare(1) with a command that talks a lot, keeps all of it in a file and shows the end of it on failure.
-func runUnshared(ctx context.Context, logFile string, args ...string) error {
+// unshareLogged runs a command that talks a lot in namespaces of its own, keeps all of it in a file and shows the end of it on failure.
+func unshareLogged(ctx context.Context, logFile string, args ...string) error {
 	f, err := os.OpenFile(logFile, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
-		return fmt.Errorf("log: %w", err)
+		return fmt.Errorf("log of unshare: %w", err)
 	}
 	defer f.Close()
 	cmd := exec.CommandContext(ctx, "unshare", args...)

@@ -58,7 +58,7 @@ func (l *Lab) standIn(ctx context.Context, rootfs string) (string, error) {
 			return err
 		}
 		log := tmp + ".log"
-		if err := runUnshared(ctx, log, "--mount", "--pid", "--fork", "--propagation", "private", "--",
+		if err := unshareLogged(ctx, log, "--mount", "--pid", "--fork", "--propagation", "private", "--",
 			"sh", "-ec", buildStandIn, "sh", rootfs, tmp); err != nil {
 			return err
 		}
