@@ -101,7 +101,8 @@ func (d *donor) freeze(ctx context.Context, cfg snapshot.Config) (snapshot.Sourc
 	if err != nil {
 		return snapshot.Source{}, fmt.Errorf("freeze %q: %w", d.opts.Spec.Config.Image, err)
 	}
-	if err := errors.Join(criu.DropEmptyTmpfs(d.work.checkpoint()), criu.RearmTimers(d.work.checkpoint())); err != nil {
+	images := d.work.checkpoint()
+	if err := errors.Join(criu.DropEmptyTmpfs(images), criu.RearmTimers(images), criu.LetFilesGrow(images)); err != nil {
 		return snapshot.Source{}, err
 	}
 	end(how)

@@ -26,7 +26,7 @@ import (
 // holder works in a directory of a volume, writes to a log there, and has another file mapped. It says what it reads.
 const holder = `require "fiddle"; $stdout.sync = true; File.umask(0)
 Dir.mkdir("/v/log", 0750); Dir.mkdir("/v/log/deep", 01770); Dir.chdir("/v/log/deep")
-log = File.open("/v/log/app.log", File::WRONLY | File::APPEND | File::CREAT, 0640); log.syswrite("booted\n")
+log = File.open("/v/log/app.log", File::RDWR | File::APPEND | File::CREAT, 0640); log.syswrite("booted\n")
 File.write("/v/mapped", "mapped".ljust(4096, ".")); File.chmod(0604, "/v/mapped")
 state = File.open("/v/mapped", "r+")
 mmap = Fiddle::Function.new(Fiddle::Handle::DEFAULT["mmap"], [Fiddle::TYPE_VOIDP, Fiddle::TYPE_SIZE_T, *[Fiddle::TYPE_INT] * 3, Fiddle::TYPE_LONG], Fiddle::TYPE_VOIDP)
