@@ -38,11 +38,11 @@ func TestRelease(t *testing.T) {
 	must(t, "", "go", "build", "-o", program, ".")
 	t.Setenv("GNUPGHOME", keyring(t))
 
-	here := checkout(t, t.TempDir(), older)
+	here := checkout(t, "../../..", t.TempDir(), older)
 	first := makeRelease(t, program, here, "-key", signer)
 
 	t.Run("is reproducible", func(t *testing.T) {
-		there := checkout(t, filepath.Join(t.TempDir(), "another", "place"), older)
+		there := checkout(t, here, filepath.Join(t.TempDir(), "another", "place"), older)
 		second := makeRelease(t, "env", there, "GOCACHE="+t.TempDir(), "TZ=Asia/Tokyo", "LC_ALL=C", "sh", "-c", `umask 077; exec "$0" "$@"`, program)
 		require.Equal(t, unsigned(read(t, filepath.Join(first, "SHA256SUMS"))), read(t, filepath.Join(second, "SHA256SUMS")))
 		require.NoFileExists(t, filepath.Join(second, "SHA256SUMS.sig"))
@@ -101,11 +101,11 @@ func TestRelease(t *testing.T) {
 	t.Run("is an rpm that comes and goes", testRPM(kept, second))
 }
 
-// checkout clones what is committed here, as that version.
-func checkout(t *testing.T, dir, v string) string {
+// checkout clones what is committed there, as that version.
+func checkout(t *testing.T, from, dir, v string) string {
 	t.Helper()
 	dir = filepath.Join(dir, "source")
-	must(t, "../../..", "git", "clone", "--quiet", "--no-tags", ".", dir)
+	must(t, from, "git", "clone", "--quiet", "--no-tags", ".", dir)
 	must(t, dir, "git", "tag", "v"+v)
 	return dir
 }
