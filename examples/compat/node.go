@@ -113,7 +113,7 @@ func (n *node) copyPrograms() error {
 
 // The donors' addresses are out of the range that clones get theirs from, and taken when they start.
 const (
-	subnet4, subnet6 = "10.213.87.", "fd00:87::"
+	subnet4, subnet6 = "10.213.88.", "fd00:88::"
 	clones4          = subnet4 + "0/25"
 	donors           = 200 // the last number of the first slot's donor
 )

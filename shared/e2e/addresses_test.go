@@ -142,15 +142,8 @@ const subnet4, subnet6 = "10.213.87.", "fd00:77::"
 // network6 makes a bridge network with addresses of both kinds, and returns its name.
 func (l *lab) network6() string {
 	l.Helper()
-	name, both := "e2e-"+l.Name(), true
-	created, err := l.eng.Client.NetworkCreate(l.ctx, name, network.CreateOptions{
-		Driver: "bridge", EnableIPv6: &both,
-		IPAM: &network.IPAM{Config: []network.IPAMConfig{{Subnet: subnet4 + "0/24"}, {Subnet: subnet6 + "/64"}}},
+	both := true
+	return l.createNetwork(network.CreateOptions{
+		EnableIPv6: &both, IPAM: &network.IPAM{Config: []network.IPAMConfig{{Subnet: subnet4 + "0/24"}, {Subnet: subnet6 + "/64"}}},
 	})
-	require.NoError(l, err)
-	l.Cleanup(func() {
-		l.removeContainers()
-		require.NoError(l, l.eng.Client.NetworkRemove(l.ctx, created.ID))
-	})
-	return name
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/network"
 	"github.com/docker/go-connections/nat"
 	"github.com/stretchr/testify/require"
@@ -133,14 +134,35 @@ func TestCloneOnAUserDefinedNetwork(t *testing.T) {
 // network makes a bridge network and returns its name and the first three bytes of its addresses.
 func (l *lab) network() (name, subnet string) {
 	l.Helper()
-	name, subnet = "e2e-"+l.Name(), "10.213.86."
-	created, err := l.eng.Client.NetworkCreate(l.ctx, name, network.CreateOptions{
-		Driver: "bridge", IPAM: &network.IPAM{Config: []network.IPAMConfig{{Subnet: subnet + "0/24"}}},
-	})
+	const first = "10.213.86."
+	return l.createNetwork(network.CreateOptions{IPAM: &network.IPAM{Config: []network.IPAMConfig{{Subnet: first + "0/24"}}}}), first
+}
+
+// networkLabel marks the networks of this package. Their addresses are theirs alone: packages are tested at the same time.
+const networkLabel = "e2e-network"
+
+// createNetwork makes a bridge network and returns its name. What a run that was killed has left might have its addresses.
+func (l *lab) createNetwork(options network.CreateOptions) (name string) {
+	l.Helper()
+	of := filters.NewArgs(filters.Arg("label", networkLabel))
+	left, err := l.eng.Client.NetworkList(l.ctx, network.ListOptions{Filters: of})
+	require.NoError(l, err)
+	for _, n := range left {
+		within, err := l.eng.Client.ContainerList(l.ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("network", n.ID))})
+		require.NoError(l, err)
+		for _, c := range within {
+			require.NoError(l, l.eng.Remove(l.ctx, c.ID))
+		}
+		require.NoError(l, l.eng.Client.NetworkRemove(l.ctx, n.ID))
+	}
+
+	name = "e2e-" + l.Name()
+	options.Driver, options.Labels = "bridge", map[string]string{networkLabel: ""}
+	created, err := l.eng.Client.NetworkCreate(l.ctx, name, options)
 	require.NoError(l, err)
 	l.Cleanup(func() {
 		l.removeContainers()
 		require.NoError(l, l.eng.Client.NetworkRemove(l.ctx, created.ID))
 	})
-	return name, subnet
+	return name
 }

@@ -37,6 +37,7 @@ func TestFlagsMeanWhatDockerMeans(t *testing.T) {
 	t.Setenv("PASSED_ON", "from outside")
 	t.Setenv("ALSO", "this")
 	network := "criu-docker-flags-test"
+	docker(t, "network", "rm", "-f", network) // of a run that was killed
 	docker(t, "network", "create", "--subnet", "10.213.7.0/24", network)
 	t.Cleanup(func() { docker(t, "network", "rm", network) })
 
