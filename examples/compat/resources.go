@@ -180,7 +180,7 @@ var resourceRows = []row{
 	resource("Zombie", "processes", "zombie"),
 	resource("Orphan and subreaper", "processes", "orphan"),
 	resource("Stopped child", "processes", "stopped", limit(`is stopped`, "On hosts with cgroup v1: let the app continue it before it is ready.")),
-	resource("1,000 processes", "processes", "thousand", limit(`not done within`, "What forked processes share is in the snapshot once for each, and CRIU takes some 20 ms for each: their profile takes longer than its minute.")),
+	resource("1,000 processes", "processes", "thousand"),
 	resource("500 threads", "processes", "threads"),
 	resource("Process whose first thread has ended", "processes", "main_thread_gone", limit(`Zombies with threads`, "")),
 	resource("Sessions and process groups", "processes", "sessions"),
