@@ -31,9 +31,11 @@ func (r *release) writeNotices(ctx context.Context) error {
 		return err
 	}
 	for _, p := range products {
-		components, err := r.components(ctx, p)
-		if err != nil {
-			return fmt.Errorf("%s: %w", p.name, err)
+		var components []component
+		if !r.draft {
+			if components, err = r.components(ctx, p); err != nil {
+				return fmt.Errorf("%s: %w", p.name, err)
+			}
 		}
 		content := notice(string(head), p, components)
 		if err := r.write(filepath.Join("out/notice", p.name), []byte(content)); err != nil {

@@ -17,8 +17,12 @@ import (
 
 // pack makes a deb and an rpm of each product that is installed on machines.
 func (r *release) pack(ctx context.Context) error {
+	packagers := []string{"deb", "rpm"}
+	if r.draft {
+		packagers = packagers[:1]
+	}
 	for _, config := range []string{"shared/packaging/criu-docker/nfpm.yaml", "shared/packaging/nomad-driver/nfpm.yaml"} {
-		for _, packager := range []string{"deb", "rpm"} {
+		for _, packager := range packagers {
 			if err := os.MkdirAll(r.staged, 0o755); err != nil {
 				return err
 			}

@@ -19,6 +19,7 @@ import (
 // release is one run.
 type release struct {
 	commit, out, key string
+	draft            bool // only what can be installed
 	tools            struct{ nfpm, licenses, cyclonedx string }
 
 	source  string    // a clone of the repository at that commit
@@ -66,20 +67,24 @@ func (r *release) run(ctx context.Context) (err error) {
 	}
 	r.source, r.staged = filepath.Join(work, "source"), filepath.Join(work, "release")
 	for _, step := range []struct {
-		name string
-		do   func(context.Context) error
+		name   string
+		do     func(context.Context) error
+		always bool // in a draft too
 	}{
-		{"clone", r.clone},
-		{"build", r.build},
-		{"manuals", r.writeManuals},
-		{"notices", r.writeNotices},
-		{"changelog", r.writeChangelogs},
-		{"packages", r.pack},
-		{"archives", r.archive},
-		{"provider", r.layOutProvider},
-		{"bills of materials", r.writeBills},
-		{"checksums", r.sum},
+		{"clone", r.clone, true},
+		{"build", r.build, true},
+		{"manuals", r.writeManuals, true},
+		{"notices", r.writeNotices, true},
+		{"changelog", r.writeChangelogs, true},
+		{"packages", r.pack, true},
+		{"archives", r.archive, false},
+		{"provider", r.layOutProvider, false},
+		{"bills of materials", r.writeBills, false},
+		{"checksums", r.sum, false},
 	} {
+		if r.draft && !step.always {
+			continue
+		}
 		if err := step.do(ctx); err != nil {
 			return fmt.Errorf("%s: %w", step.name, err)
 		}
