@@ -22,7 +22,7 @@ var cacheKind = owned.Kind{Name: "lab-cache", Version: 1, Mode: 0o755, Known: fu
 	return true
 }}
 
-var cachedNames = regexp.MustCompile(`^(images|tools|(rootfs|nomad|criu-standin)-[0-9a-z.-]+)$`)
+var cachedNames = regexp.MustCompile(`^(images|tools|(rootfs|nomad|criu-standin|dockerd|runc|vm)-[0-9a-z.-]+)$`)
 
 // cached returns the directory of that name in the cache, made with build if it is not there. Two processes that want the same
 // directory build it once.

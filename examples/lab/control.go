@@ -41,7 +41,16 @@ type nodeState struct {
 // controller answers the control socket inside the node.
 type controller struct {
 	spec       nodeSpec
-	supervisor *supervisor
+	supervisor *supervisor // of the commands that clients run
+	services   serviceKeeper
+}
+
+// serviceKeeper keeps the services of a node running: its init, or systemd.
+type serviceKeeper interface {
+	states() []serviceState
+	ensure(ctx context.Context, wanted []service) error
+	restart(ctx context.Context, name string) error
+	stop(ctx context.Context, name string) error
 }
 
 func (c *controller) serve(l *net.UnixListener) {
@@ -73,18 +82,22 @@ func (c *controller) handle(conn *net.UnixConn) {
 		slog.Warn("control socket", "err", err)
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	patience := 30 * time.Second
+	if c.spec.VM != "" {
+		patience = vmPatience
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	var rep reply
 	switch req.Op {
 	case "status":
-		rep.State = &nodeState{Spec: c.spec, Services: c.supervisor.states()}
+		rep.State = &nodeState{Spec: c.spec, Services: c.services.states()}
 	case "services":
-		err = c.supervisor.ensure(ctx, req.Services)
+		err = c.services.ensure(ctx, req.Services)
 	case "restart":
-		err = c.supervisor.restart(ctx, req.Service)
+		err = c.services.restart(ctx, req.Service)
 	case "stop":
-		err = c.supervisor.stop(ctx, req.Service)
+		err = c.services.stop(ctx, req.Service)
 	case "exec":
 		rep.Exit, err = c.supervisor.exec(req, files, decoder)
 	default:
@@ -121,15 +134,26 @@ func receive(conn *net.UnixConn) ([]*os.File, io.Reader, error) {
 	return files, io.MultiReader(bytes.NewReader(buf[:n]), conn), nil
 }
 
-// call sends a request to the node's init; the files become the process's standard streams.
-func (n *Node) call(ctx context.Context, req request, files ...*os.File) (*net.UnixConn, error) {
-	path := filepath.Join(n.Dir, "init.sock")
-	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
+// dial connects to the node's init.
+func (n *Node) dial(ctx context.Context) (net.Conn, error) {
+	if n.isVM() {
+		return n.dialVM(ctx, vmSocket)
+	}
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(n.Dir, "init.sock"))
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) {
 		return nil, fmt.Errorf("node %s does not run (%s): bring it up with lab up", n.Name, n.Dir)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("node %s: %w", n.Name, err)
+	}
+	return conn, nil
+}
+
+// call sends a request to the init of a node in namespaces; the files become the process's standard streams.
+func (n *Node) call(ctx context.Context, req request, files ...*os.File) (*net.UnixConn, error) {
+	conn, err := n.dial(ctx)
+	if err != nil {
+		return nil, err
 	}
 	unixConn := conn.(*net.UnixConn)
 	b, err := json.Marshal(req)
@@ -157,12 +181,15 @@ func (n *Node) call(ctx context.Context, req request, files ...*os.File) (*net.U
 // ask sends a request that has one answer.
 func (n *Node) ask(ctx context.Context, req request) (reply, error) {
 	var rep reply
-	conn, err := n.call(ctx, req)
+	conn, err := n.dial(ctx)
 	if err != nil {
 		return rep, err
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	if err := json.NewEncoder(conn).Encode(req); err != nil {
+		return rep, fmt.Errorf("send request to node %s: %w", n.Name, err)
+	}
 	if err := json.NewDecoder(conn).Decode(&rep); err != nil {
 		return rep, fmt.Errorf("answer of node %s: %w", n.Name, err)
 	}
@@ -173,7 +200,11 @@ func (n *Node) ask(ctx context.Context, req request) (reply, error) {
 }
 
 func (n *Node) state(ctx context.Context) (*nodeState, error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	patience := 5 * time.Second
+	if n.isVM() {
+		patience = time.Minute
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	rep, err := n.ask(ctx, request{Op: "status"})
 	if err != nil {

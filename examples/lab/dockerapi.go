@@ -9,19 +9,22 @@ import (
 	"os"
 )
 
-// has tells whether the tag names the image with this id.
-func (d dockerAPI) has(ctx context.Context, tag, id string) bool {
+// id returns the id of the image that the tag names, or "".
+func (d dockerAPI) id(ctx context.Context, tag string) string {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://docker/images/"+tag+"/json", nil)
 	if err != nil {
-		return false
+		return ""
 	}
 	resp, err := d.client.Do(req)
 	if err != nil {
-		return false
+		return ""
 	}
 	defer resp.Body.Close()
 	var found struct{ ID string }
-	return resp.StatusCode == http.StatusOK && json.NewDecoder(resp.Body).Decode(&found) == nil && found.ID == id
+	if resp.StatusCode != http.StatusOK || json.NewDecoder(resp.Body).Decode(&found) != nil {
+		return ""
+	}
+	return found.ID
 }
 
 // load does what docker load does.

@@ -47,6 +47,11 @@ func (n *Node) exec(ctx context.Context, argv []string) error {
 	if err != nil {
 		return fmt.Errorf("exec: %w", err)
 	}
+	if n.isVM() {
+		ctx, cancel := interruptible(ctx)
+		defer cancel()
+		return n.execVM(ctx, argv, execEnv(os.Environ(), n.Name), dir, os.Stdin, os.Stdout, os.Stderr)
+	}
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
 	defer signal.Stop(signals)

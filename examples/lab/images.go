@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net"
@@ -127,6 +128,12 @@ func (l *Lab) archive(ctx context.Context, i image) (archive, id string, err err
 	return filepath.Join(dir, "image.tar"), string(b), nil
 }
 
+// loadedImage is what a node's Docker has loaded.
+type loadedImage struct {
+	Archive string `json:"archive"` // the id that the archive says
+	ID      string `json:"id"`      // the id that Docker says
+}
+
 // loadImages gives the node's Docker the named images of the lab, tagged NAME:lab.
 func (n *Node) loadImages(ctx context.Context, names ...string) error {
 	docker := n.docker()
@@ -138,11 +145,20 @@ func (n *Node) loadImages(ctx context.Context, names ...string) error {
 		if err != nil {
 			return err
 		}
-		if docker.has(ctx, i.Name+":lab", id) {
+		// Docker has ids of its own where its images are in containerd's store.
+		record, tag := filepath.Join(n.Dir, "images", i.Name+".json"), i.Name+":lab"
+		var known loadedImage
+		if b, err := os.ReadFile(record); err == nil && json.Unmarshal(b, &known) == nil && known == (loadedImage{id, docker.id(ctx, tag)}) {
 			continue
 		}
 		if err := docker.load(ctx, archive); err != nil {
 			return fmt.Errorf("load image %s into node %s: %w", i.Name, n.Name, err)
+		}
+		if err := os.MkdirAll(filepath.Dir(record), 0o755); err != nil {
+			return fmt.Errorf("node directory: %w", err)
+		}
+		if err := writeJSON(record, loadedImage{id, docker.id(ctx, tag)}); err != nil {
+			return err
 		}
 		slog.Info("loaded", "image", i.Name+":lab", "node", n.Name)
 	}
@@ -154,10 +170,11 @@ type dockerAPI struct{ client *http.Client }
 
 func (n *Node) docker() dockerAPI {
 	socket := fmt.Sprintf("/proc/%d/root/run/docker.sock", n.initPID())
-	return dockerAPI{&http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
-		},
-	}}}
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	}
+	if n.isVM() {
+		dial = func(ctx context.Context, _, _ string) (net.Conn, error) { return n.dialVM(ctx, "/run/docker.sock") }
+	}
+	return dockerAPI{&http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: dial}}}
 }

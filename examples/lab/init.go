@@ -41,12 +41,20 @@ func runInit(dir string) error {
 	if err != nil {
 		return err
 	}
+	if spec.CgroupV2 {
+		if err := enterCgroup(spec); err != nil {
+			return err
+		}
+	}
+	if spec.Systemd {
+		return becomeSystemd(dir, spec)
+	}
 	// The socket is bound before the root changes, and stays reachable from both sides through the node's directory.
 	listener, err := listen(filepath.Join(dir, "init.sock"))
 	if err != nil {
 		return err
 	}
-	if err := enterRoot(dir, spec.Rootfs); err != nil {
+	if err := enterRoot(dir, spec); err != nil {
 		return err
 	}
 	if err := configureNode(spec); err != nil {
@@ -55,7 +63,7 @@ func runInit(dir string) error {
 	slog.Info("node is set up", "name", spec.Name)
 	s := newSupervisor("/lab/log", spec.Cgroup)
 	go s.reap()
-	c := &controller{spec: spec, supervisor: s}
+	c := &controller{spec: spec, supervisor: s, services: s}
 	go c.serve(listener)
 
 	stop := make(chan os.Signal, 1)

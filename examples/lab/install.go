@@ -1,7 +1,10 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -38,7 +41,7 @@ directory of its Nomad agent (then: lab restart nomad). criu-docker becomes criu
 				if n.initPID() == 0 {
 					continue
 				}
-				if err := n.install(args); err != nil {
+				if err := n.install(cmd.Context(), args); err != nil {
 					return err
 				}
 				installed++
@@ -52,9 +55,12 @@ directory of its Nomad agent (then: lab restart nomad). criu-docker becomes criu
 }
 
 // install copies binaries into the running node, through its init's view of the file system.
-func (n *Node) install(files []string) error {
+func (n *Node) install(ctx context.Context, files []string) error {
 	if len(files) == 0 {
 		return nil
+	}
+	if n.isVM() {
+		return n.installInVM(ctx, files)
 	}
 	root := n.root()
 	for _, f := range files {
@@ -79,6 +85,38 @@ func (n *Node) install(files []string) error {
 
 // root is the running node's root directory, as the host sees it.
 func (n *Node) root() string { return filepath.Join("/proc", strconv.Itoa(n.initPID()), "root") }
+
+// installInVM does the same, through the host's files as the machine sees them.
+func (n *Node) installInVM(ctx context.Context, files []string) error {
+	for _, f := range files {
+		path, err := filepath.Abs(f)
+		if err != nil {
+			return err
+		}
+		name := filepath.Base(f)
+		target := filepath.Join("/usr/local/bin", name)
+		if strings.HasPrefix(name, "nomad-driver-") {
+			target = filepath.Join(pluginDir, name)
+		}
+		if err := n.inVM(ctx, "install", "-D", "-m", "755", hostRoot+path, target); err != nil {
+			return err
+		}
+		for _, link := range binaryLinks[name] {
+			if err := n.inVM(ctx, "ln", "-sf", name, filepath.Join(filepath.Dir(target), link)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// unlink removes a file from the node, if it is there.
+func (n *Node) unlink(path string) error {
+	if err := os.Remove(filepath.Join(n.root(), path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove %s from node %s: %w", path, n.Name, err)
+	}
+	return nil
+}
 
 // link makes a symbolic link in the node, replacing what has its name in one step.
 func (n *Node) link(target, path string) error {

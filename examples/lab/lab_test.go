@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/criu-docker/criu-docker/shared/owned"
 )
 
@@ -73,7 +75,7 @@ func TestProcessOfAReusedPidIsNotEnded(t *testing.T) {
 	}
 	former := id
 	former.Start = "1"
-	if err := endProcess(t.Context(), former, time.Millisecond); err != nil {
+	if err := endProcess(t.Context(), former, unix.SIGTERM, time.Millisecond); err != nil {
 		t.Fatal(err)
 	}
 	if now, err := identify(id.PID); err != nil || now != id {
@@ -81,7 +83,7 @@ func TestProcessOfAReusedPidIsNotEnded(t *testing.T) {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- other.Wait() }()
-	if err := endProcess(t.Context(), id, time.Minute); err != nil {
+	if err := endProcess(t.Context(), id, unix.SIGTERM, time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-ended; err == nil {

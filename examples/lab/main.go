@@ -63,6 +63,7 @@ func rootCommand() *cobra.Command {
 		imagesCommand(lab),
 		layerCommand(lab),
 		initCommand(),
+		agentCommand(),
 		switchCommand(),
 		fakeGCSCommand(),
 	)

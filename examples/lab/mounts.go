@@ -22,7 +22,7 @@ var nodeData = map[string]string{
 
 // enterRoot makes the node's own file system the root of this process, which must be alone in a new mount namespace.
 // Nothing of it is seen outside of the namespace, so nothing has to be unmounted on the host.
-func enterRoot(nodeDir, rootfs string) error {
+func enterRoot(nodeDir string, spec nodeSpec) error {
 	// The host's mounts stay visible below /host and new ones arrive there, but ours don't go back.
 	if err := mount("", "/", "", unix.MS_SLAVE|unix.MS_REC, ""); err != nil {
 		return err
@@ -34,7 +34,7 @@ func enterRoot(nodeDir, rootfs string) error {
 		}
 	}
 	options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s",
-		rootfs, filepath.Join(nodeDir, "upper"), filepath.Join(nodeDir, "work"))
+		spec.Rootfs, filepath.Join(nodeDir, "upper"), filepath.Join(nodeDir, "work"))
 	if err := mount("overlay", root, "overlay", 0, options); err != nil {
 		return err
 	}
@@ -42,7 +42,7 @@ func enterRoot(nodeDir, rootfs string) error {
 	if err := mount("", root, "", unix.MS_UNBINDABLE, ""); err != nil {
 		return err
 	}
-	if err := mountAll(root, nodeDir); err != nil {
+	if err := mountAll(root, nodeDir, spec); err != nil {
 		return err
 	}
 	if err := unix.Chdir(root); err != nil {
@@ -71,19 +71,28 @@ type mountPoint struct {
 	data                   string
 }
 
-func mountAll(root, nodeDir string) error {
+func mountAll(root, nodeDir string, spec nodeSpec) error {
 	const rbind, bind = unix.MS_BIND | unix.MS_REC, unix.MS_BIND
 	const quiet = unix.MS_NOSUID | unix.MS_NODEV
 	mounts := []mountPoint{
 		{"/", "/host", "", rbind, ""},
-		{"/dev", "/dev", "", rbind, ""},
-		{"tmpfs", "/dev/shm", "tmpfs", quiet, "mode=1777"},
 		{"proc", "/proc", "proc", quiet | unix.MS_NOEXEC, ""},
 		{"sysfs", "/sys", "sysfs", quiet | unix.MS_NOEXEC, ""}, // new, to show this network namespace's devices
-		{"/sys/fs/cgroup", "/sys/fs/cgroup", "", rbind, ""},
-		{"tmpfs", "/run", "tmpfs", quiet, "mode=755"}, // CRIU keeps its cache of kernel features only on a tmpfs
+		{"tmpfs", "/run", "tmpfs", quiet, "mode=755"},          // CRIU keeps its cache of kernel features only on a tmpfs
 		{"tmpfs", "/tmp", "tmpfs", quiet, "mode=1777"},
 		{nodeDir, "/lab", "", bind, ""},
+	}
+	if spec.CgroupV2 {
+		mounts = append(mounts, mountPoint{"cgroup2", "/sys/fs/cgroup", "cgroup2", quiet | unix.MS_NOEXEC, ""})
+	} else {
+		mounts = append(mounts, mountPoint{"/sys/fs/cgroup", "/sys/fs/cgroup", "", rbind, ""})
+	}
+	if spec.Systemd {
+		// Read-only until systemd has tried to set what is everybody's; see runAgent.
+		sys := filepath.Join(root, "/proc/sys")
+		mounts = append(mounts, mountPoint{sys, "/proc/sys", "", bind, ""}, mountPoint{"", "/proc/sys", "", bind | unix.MS_REMOUNT | unix.MS_RDONLY, ""})
+	} else {
+		mounts = append(mounts, mountPoint{"/dev", "/dev", "", rbind, ""}, mountPoint{"tmpfs", "/dev/shm", "tmpfs", quiet, "mode=1777"})
 	}
 	for dir, target := range nodeData {
 		source := filepath.Join(nodeDir, dir)
@@ -100,6 +109,9 @@ func mountAll(root, nodeDir string) error {
 		if err := mount(m.source, target, m.fstype, m.flags, m.data); err != nil {
 			return err
 		}
+	}
+	if spec.Systemd {
+		return ownDevices(filepath.Join(root, "dev"))
 	}
 	return nil
 }

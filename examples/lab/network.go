@@ -111,7 +111,7 @@ func (l *Lab) ensureSwitch() (int, error) {
 
 func (l *Lab) stopSwitch(ctx context.Context) error {
 	if s := living(l.switchFile()); s.PID != 0 {
-		if err := endProcess(ctx, s, 2*time.Second); err != nil {
+		if err := endProcess(ctx, s, unix.SIGTERM, 2*time.Second); err != nil {
 			return fmt.Errorf("stop the lab's switch: %w", err)
 		}
 	}

@@ -31,6 +31,11 @@ type nodeSpec struct {
 	Rootfs string `json:"rootfs"`
 	Cgroup string `json:"cgroup"`         // parent of every container's cgroup
 	Bare   bool   `json:"bare,omitempty"` // without anything of this repository
+
+	CgroupV2 bool `json:"cgroup_v2,omitempty"` // the node sees no other, and only its own part of it
+	Systemd  bool `json:"systemd,omitempty"`   // process 1 is systemd
+
+	VM string `json:"vm,omitempty"` // directory of what a virtual machine begins with, or "" for a node in namespaces
 }
 
 func readSpec(dir string) (nodeSpec, error) {
@@ -80,6 +85,9 @@ func (n *Node) initFile() string { return filepath.Join(n.Dir, "init.json") }
 
 // start boots the node, without services, and returns when its init answers.
 func (n *Node) start(ctx context.Context, spec nodeSpec) error {
+	if spec.VM != "" {
+		return n.startVM(ctx, spec)
+	}
 	if err := n.clean(); err != nil {
 		return err
 	}
@@ -111,12 +119,12 @@ func (n *Node) start(ctx context.Context, spec nodeSpec) error {
 	if err := writeJSON(n.initFile(), id); err != nil {
 		return err
 	}
-	return n.waitFor(ctx, died)
+	return n.waitFor(ctx, died, 20*time.Second)
 }
 
 // waitFor returns when the new node's init answers.
-func (n *Node) waitFor(ctx context.Context, died <-chan error) error {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+func (n *Node) waitFor(ctx context.Context, died <-chan error, patience time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
 		_, err := n.state(ctx)
@@ -148,10 +156,12 @@ func (n *Node) prepare(spec nodeSpec) error {
 		}
 	}
 	old, err := readSpec(n.Dir)
-	if err == nil && (old.Rootfs != spec.Rootfs || old.Bare != spec.Bare) {
+	if err == nil && old != spec {
 		// What was written on top of another root file system doesn't fit this one, and a bare node has to be bare.
-		if err := os.RemoveAll(filepath.Join(n.Dir, "upper")); err != nil {
-			return fmt.Errorf("node directory: %w", err)
+		for _, name := range []string{"upper", "disk"} {
+			if err := os.RemoveAll(filepath.Join(n.Dir, name)); err != nil {
+				return fmt.Errorf("node directory: %w", err)
+			}
 		}
 	}
 	if err := writeJSON(filepath.Join(n.Dir, "node.json"), spec); err != nil {
@@ -171,7 +181,11 @@ func (n *Node) ensureServices(ctx context.Context, services []service) error {
 }
 
 func (n *Node) waitReady(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 90*time.Second)
+	patience := 90 * time.Second
+	if n.isVM() {
+		patience = vmPatience
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
 		state, err := n.state(ctx)
@@ -206,7 +220,11 @@ func unready(services []serviceState) *serviceState {
 func (n *Node) stop(ctx context.Context) error {
 	if init := living(n.initFile()); init.PID != 0 {
 		slog.Debug("stopping", "node", n.Name, "pid", init.PID)
-		if err := endProcess(ctx, init, 20*time.Second); err != nil {
+		end := func() error { return endProcess(ctx, init, n.stopSignal(), 20*time.Second) }
+		if n.isVM() {
+			end = func() error { return n.stopVM(ctx, init) }
+		}
+		if err := end(); err != nil {
 			return fmt.Errorf("stop node %s: %w", n.Name, err)
 		}
 	}
@@ -218,7 +236,7 @@ func (n *Node) clean() error {
 	if pid := n.initPID(); pid != 0 {
 		return fmt.Errorf("node %s still runs (pid %d)", n.Name, pid)
 	}
-	for _, f := range []string{"init.json", "init.sock"} {
+	for _, f := range []string{"init.json", "init.sock", "vm.json"} {
 		if err := os.Remove(filepath.Join(n.Dir, f)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("clean node %s: %w", n.Name, err)
 		}
@@ -228,8 +246,8 @@ func (n *Node) clean() error {
 
 func (n *Node) cgroup() string { return filepath.Join(n.lab.cgroup(), n.Name) }
 
-// endProcess asks a process to end and kills it when it has not done so in time.
-func endProcess(ctx context.Context, process identity, patience time.Duration) error {
+// endProcess asks a process to end by a signal and kills it when it has not done so in time.
+func endProcess(ctx context.Context, process identity, ask unix.Signal, patience time.Duration) error {
 	pid := process.PID
 	fd, err := unix.PidfdOpen(pid, 0)
 	if errors.Is(err, unix.ESRCH) {
@@ -245,7 +263,7 @@ func endProcess(ctx context.Context, process identity, patience time.Duration) e
 	for _, step := range []struct {
 		signal  unix.Signal
 		timeout time.Duration
-	}{{unix.SIGTERM, patience}, {unix.SIGKILL, 10 * time.Second}} {
+	}{{ask, patience}, {unix.SIGKILL, 10 * time.Second}} {
 		if err := unix.PidfdSendSignal(fd, step.signal, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
 			return fmt.Errorf("signal process %d: %w", pid, err)
 		}
@@ -261,6 +279,14 @@ func endProcess(ctx context.Context, process identity, patience time.Duration) e
 		}
 	}
 	return fmt.Errorf("process %d does not end", pid)
+}
+
+func readJSON(path string, v any) error {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(b, v)
 }
 
 func writeJSON(path string, v any) error {

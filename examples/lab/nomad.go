@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -22,24 +24,31 @@ type nomadBinary struct{ path string }
 
 // nomad returns the Nomad agent, built from its source if this machine has none of this version: HashiCorp's releases
 // may be out of reach, and the module proxy is needed anyway.
-func (l *Lab) nomad(ctx context.Context) (nomadBinary, error) {
-	dir, err := l.cached(ctx, "nomad-"+nomadVersion, func(tmp string) error {
-		source, err := nomadModule(ctx)
+func (l *Lab) nomad(ctx context.Context, k hostKind) (nomadBinary, error) {
+	version, find := nomadVersion, nomadModule
+	if k.nomad != "" {
+		version = nomadVersions[k.nomad]
+		find = func(ctx context.Context) (string, error) {
+			return moduleSource(ctx, "github.com/hashicorp/nomad@v"+version)
+		}
+	}
+	dir, err := l.cached(ctx, "nomad-"+version, func(tmp string) error {
+		source, err := find(ctx)
 		if err != nil {
 			return err
 		}
 		if err := os.MkdirAll(tmp, 0o755); err != nil {
 			return fmt.Errorf("directory of Nomad: %w", err)
 		}
-		slog.Info("building Nomad, once for this version; takes some minutes", "version", nomadVersion, "dir", tmp)
+		slog.Info("building Nomad, once for this version; takes some minutes", "version", version, "dir", tmp)
 		start := time.Now()
 		cmd := exec.CommandContext(ctx, "nice", "-n", "10", "go", "build", "-trimpath", "-ldflags", "-s -w",
 			"-o", filepath.Join(tmp, "nomad"), "github.com/hashicorp/nomad")
 		cmd.Dir = source
 		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("build Nomad %s in %s: %w\n%s", nomadVersion, source, err, tail(out))
+			return fmt.Errorf("build Nomad %s in %s: %w\n%s", version, source, err, tail(out))
 		}
-		slog.Info("built", "nomad", nomadVersion, "took", time.Since(start).Round(time.Second))
+		slog.Info("built", "nomad", version, "took", time.Since(start).Round(time.Second))
 		return nil
 	})
 	if err != nil {
@@ -55,6 +64,18 @@ func nomadModule(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("find the source of the lab (call it from the checkout for the first time): %w", err)
 	}
 	return filepath.Join(strings.TrimSpace(string(out)), "nomad"), nil
+}
+
+// moduleSource returns the directory of a module's source. A program is built there as its own authors do, with what they replace and pin.
+func moduleSource(ctx context.Context, module string) (string, error) {
+	cmd := exec.CommandContext(ctx, "go", "mod", "download", "-json", module)
+	cmd.Dir = "/"
+	out, err := cmd.Output()
+	var m struct{ Dir, Error string }
+	if jerr := json.Unmarshal(out, &m); err != nil || jerr != nil {
+		return "", fmt.Errorf("download %s: %w: %s", module, errors.Join(err, jerr), m.Error)
+	}
+	return m.Dir, nil
 }
 
 // Server and client are two agents: tests restart the client, and a client that is not up before its server has a
@@ -152,13 +173,16 @@ func (n *Node) nomadServer(nomad nomadBinary) service {
 }
 
 // nomadAgent is the client that runs tasks on this node. A directory beside its configuration holds what others add.
-func (n *Node) nomadAgent(nomad nomadBinary, bare bool) service {
+func (n *Node) nomadAgent(nomad nomadBinary, docker string, o upOptions) service {
 	own := nodeAddress(n.index())
 	config := nomadClientConfig
-	if !bare {
+	if !o.bare {
 		config += nomadPluginConfig
 	}
 	cgroup := strings.TrimPrefix(n.cgroup(), "/") + "/nomad"
+	if o.host.systemd || o.host.vm {
+		cgroup = "nomad.slice"
+	}
 	return service{
 		Name: "nomad",
 		Argv: []string{hostRoot + nomad.path, "agent", "-config", "/etc/nomad/client.hcl", "-config", "/etc/nomad/client.d"},
@@ -172,6 +196,6 @@ func (n *Node) nomadAgent(nomad nomadBinary, bare bool) service {
 			Network: "tcp", Address: nomadAddress, URL: "http://" + nomadAddress + "/v1/agent/self",
 			Wants: `"heartbeat_ttl":"[1-9]`, // registered with the server
 		},
-		After: []string{"dockerd", "nomad-server"},
+		After: []string{docker, "nomad-server"},
 	}
 }

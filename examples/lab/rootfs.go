@@ -29,7 +29,7 @@ func nodeRecipe() recipe {
 		Packages: []string{
 			"docker.io", "docker-cli", "containerd", "runc", "criu", "podman", "crun", "conmon", "netavark",
 			"iptables", "nftables", "iproute2", "containernetworking-plugins", "procps", "curl", "jq", "util-linux",
-			"ca-certificates", "busybox-static", "zstd", "kmod", "iputils-ping", "less", "file",
+			"ca-certificates", "busybox-static", "zstd", "kmod", "iputils-ping", "less", "file", "systemd-sysv", "dbus",
 		},
 	}
 }
@@ -66,7 +66,7 @@ func (l *Lab) rootfs(ctx context.Context) (string, error) {
 // debootstrap fills dir with a Debian system. The work happens in a mount namespace of its own, so that whatever
 // package scripts mount is gone when it ends.
 func debootstrap(ctx context.Context, r recipe, dir string) error {
-	if err := needDebootstrap(ctx); err != nil {
+	if err := needPackages(ctx, "debootstrap"); err != nil {
 		return err
 	}
 	args := []string{"--mount", "--propagation", "private", "--", "debootstrap", "--variant=minbase"}
@@ -117,16 +117,19 @@ func dropPackageCaches(dir string) error {
 	return nil
 }
 
-func needDebootstrap(ctx context.Context) error {
-	if _, err := exec.LookPath("debootstrap"); err == nil {
+// needPackages installs packages of the host's distribution that the host lacks.
+func needPackages(ctx context.Context, names ...string) error {
+	// It lists, and fails, if one of them is not even known.
+	out, err := exec.CommandContext(ctx, "dpkg-query", append([]string{"-W", "-f", "${db:Status-Status}\n"}, names...)...).Output()
+	if err == nil && strings.Count(string(out), "installed\n") == len(names) && !strings.Contains(string(out), "not-installed") {
 		return nil
 	}
-	slog.Info("installing debootstrap on the host")
-	for _, args := range [][]string{{"update", "-q"}, {"install", "-y", "-q", "--no-install-recommends", "debootstrap"}} {
+	slog.Info("installing on the host", "packages", names)
+	for _, args := range [][]string{{"update", "-q"}, append([]string{"install", "-y", "-q", "--no-install-recommends"}, names...)} {
 		cmd := exec.CommandContext(ctx, "apt-get", args...)
 		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
 		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("debootstrap is missing and apt-get %s failed (install it by hand): %w\n%s", args[0], err, tail(out))
+			return fmt.Errorf("%s is missing and apt-get %s failed (install it by hand): %w\n%s", strings.Join(names, ", "), args[0], err, tail(out))
 		}
 	}
 	return nil

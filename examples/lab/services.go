@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"path/filepath"
 	"regexp"
 	"time"
 )
@@ -31,51 +32,59 @@ type probe struct {
 }
 
 // services are what runs on a node. The bucket and Nomad's server are on the first node only.
-func (n *Node) services(nomad nomadBinary, bare bool) []service {
-	list := []service{n.dockerd()}
-	if bare {
-		list[0] = n.bareDockerd()
-	}
+func (n *Node) services(p parts, o upOptions) []service {
+	list := []service{n.dockerd(p.dockerd, o)}
 	if n.index() == 1 {
 		list = append(list, fakeGCS())
 	}
-	if nomad.path != "" && n.index() == 1 {
-		list = append(list, n.nomadServer(nomad))
+	if p.nomad.path != "" && n.index() == 1 {
+		list = append(list, n.nomadServer(p.nomad))
 	}
-	if nomad.path != "" {
-		list = append(list, n.nomadAgent(nomad, bare))
+	if p.nomad.path != "" {
+		list = append(list, n.nomadAgent(p.nomad, list[0].Name, o))
 	}
 	return list
 }
 
-func (n *Node) dockerd() service {
+// dockerd is the engine: that of the distribution, or the one in a directory.
+func (n *Node) dockerd(dir string, o upOptions) service {
+	s := service{
+		Name:  "dockerd",
+		Argv:  []string{"dockerd"},
+		Probe: probe{Network: "unix", Address: "/run/docker.sock", URL: "http://docker/_ping"},
+	}
+	if o.host.systemd || o.host.vm { // as Debian starts it, and with its user's daemon.json
+		s.Name, s.Argv = "docker", nil
+		return s
+	}
+	if dir != "" {
+		s.Argv = []string{hostRoot + filepath.Join(dir, "dockerd"), "--userland-proxy-path=" + hostRoot + filepath.Join(dir, "docker-proxy")}
+	}
+	// What it needs in order to run in a node, where there is no systemd, is on its command line if daemon.json is the user's.
+	if o.bare {
+		s.Argv = append(s.Argv, "--exec-opt=native.cgroupdriver=cgroupfs", "--cgroup-parent="+n.cgroup(), "--shutdown-timeout=5", "--storage-driver=overlay2")
+		return s
+	}
 	config := map[string]any{
 		"experimental":     true, // the checkpoint API
-		"storage-driver":   "overlay2",
-		"exec-opts":        []string{"native.cgroupdriver=cgroupfs"}, // there is no systemd in a node
+		"exec-opts":        []string{"native.cgroupdriver=cgroupfs"},
 		"cgroup-parent":    n.cgroup(),
 		"shutdown-timeout": 5,
 		"runtimes":         map[string]any{"criu-docker": map[string]any{"path": "/usr/local/bin/criu-docker-runc"}},
+	}
+	if o.host.live {
+		config["live-restore"] = true
+	}
+	if o.host.store == "containerd" {
+		config["features"] = map[string]bool{"containerd-snapshotter": true}
+	} else {
+		config["storage-driver"] = "overlay2"
 	}
 	daemonJSON, err := json.MarshalIndent(config, "", "  ")
 	if err != nil {
 		panic(err) // maps of strings always encode
 	}
-	return service{
-		Name:  "dockerd",
-		Argv:  []string{"dockerd"},
-		Files: map[string]string{"/etc/docker/daemon.json": string(daemonJSON) + "\n"},
-		Probe: probe{Network: "unix", Address: "/run/docker.sock", URL: "http://docker/_ping"},
-	}
-}
-
-// bareDockerd knows nothing of criu-docker. What it needs in order to run in a node is on its command line, so that
-// daemon.json is the user's.
-func (n *Node) bareDockerd() service {
-	s := n.dockerd()
-	s.Argv = append(s.Argv, "--storage-driver=overlay2", "--exec-opt=native.cgroupdriver=cgroupfs",
-		"--cgroup-parent="+n.cgroup(), "--shutdown-timeout=5")
-	s.Files = nil
+	s.Files = map[string]string{"/etc/docker/daemon.json": string(daemonJSON) + "\n"}
 	return s
 }
 

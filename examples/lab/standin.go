@@ -3,9 +3,7 @@ package main
 import (
 	"context"
 	_ "embed"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -88,8 +86,5 @@ func (n *Node) useStandIn(criu string) error {
 	if criu != "" {
 		return n.link(hostRoot+criu, standInPath)
 	}
-	if err := os.Remove(filepath.Join(n.root(), standInPath)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove the stand-in from node %s: %w", n.Name, err)
-	}
-	return nil
+	return n.unlink(standInPath)
 }

@@ -29,7 +29,7 @@ func statusCommand(lab *Lab) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Tell what runs, in which versions and where it is reached",
+		Short: "Show what runs, in which versions and where it is reached",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			nodes, err := lab.nodes()

@@ -133,7 +133,7 @@ func (s *supervisor) keepRunning(ctx context.Context, r *running) {
 	}
 }
 
-// othersReady tells whether the named services are; those that don't run on this node don't count.
+// othersReady reports whether the named services are; those that don't run on this node don't count.
 func (s *supervisor) othersReady(names []string) bool {
 	for _, state := range s.states() {
 		if slices.Contains(names, state.Name) && !state.Ready {
@@ -251,7 +251,7 @@ func (s *supervisor) ensure(ctx context.Context, wanted []service) error {
 	return nil
 }
 
-// stopped tells whether nothing keeps the service running any more.
+// stopped reports whether nothing keeps the service running any more.
 func (r *running) stopped() bool {
 	select {
 	case <-r.done:

@@ -22,6 +22,7 @@ type upOptions struct {
 	images  []string
 	nomad   bool
 	bare    bool
+	host    hostKind
 }
 
 func upCommand(lab *Lab) *cobra.Command {
@@ -41,6 +42,7 @@ func upCommand(lab *Lab) *cobra.Command {
 	flags.StringSliceVar(&o.install, "install", nil, "binaries to install into the nodes, as install-binary does")
 	flags.StringSliceVar(&o.images, "images", usualImages(), "images to build and load")
 	flags.BoolVar(&o.nomad, "nomad", true, "run a Nomad agent on each node")
+	o.host.addFlags(flags)
 	flags.BoolVar(&o.bare, "bare", false, "leave Docker and Nomad as a distribution installs them: no daemon.json, no runtime, no driver")
 	return cmd
 }
@@ -53,6 +55,12 @@ func (l *Lab) up(ctx context.Context, o upOptions) error {
 	if o.nodes < 1 || o.nodes > maxNodes {
 		return fmt.Errorf("%d nodes asked for: a lab has 1 to %d", o.nodes, maxNodes)
 	}
+	if err := o.host.check(); err != nil {
+		return err
+	}
+	if o.host.vm && o.nodes > 1 {
+		return fmt.Errorf("--vm: one node, not %d: virtual machines have no switch between them", o.nodes)
+	}
 	unlock, err := l.lock(ctx)
 	if err != nil {
 		return err
@@ -64,25 +72,17 @@ func (l *Lab) up(ctx context.Context, o upOptions) error {
 	}
 	for i := 1; i <= o.nodes; i++ {
 		node := l.node(nodeName(i))
-		spec := nodeSpec{Name: node.Name, Rootfs: built.rootfs, Cgroup: node.cgroup(), Bare: o.bare}
+		spec := nodeSpec{
+			Name: node.Name, Rootfs: built.rootfs, Cgroup: node.cgroup(), Bare: o.bare,
+			CgroupV2: o.host.cgroupV2 || o.host.systemd, Systemd: o.host.systemd, VM: built.vm,
+		}
 		if err := node.ensure(ctx, spec); err != nil {
 			return err
 		}
-		if err := node.connect(); err != nil {
+		if err := node.furnish(ctx, built, o.install); err != nil {
 			return err
 		}
-		if err := node.install(o.install); err != nil {
-			return err
-		}
-		if err := node.useStandIn(built.standIn); err != nil {
-			return err
-		}
-		if built.nomad.path != "" {
-			if err := node.link(hostRoot+built.nomad.path, "/usr/local/bin/nomad"); err != nil {
-				return err
-			}
-		}
-		if err := node.ensureServices(ctx, node.services(built.nomad, o.bare)); err != nil {
+		if err := node.ensureServices(ctx, node.services(built, o)); err != nil {
 			return err
 		}
 		if err := node.loadImages(ctx, o.images...); err != nil {
@@ -97,6 +97,9 @@ type parts struct {
 	rootfs  string
 	standIn string // CRIU for a machine that lacks a capability, or ""
 	nomad   nomadBinary
+	dockerd string // directory of an engine, or "" for the distribution's
+	runc    string // directory of a runtime, or ""
+	vm      string // directory of what a virtual machine begins with, or ""
 }
 
 // buildAll makes what this machine's cache lacks, side by side: Nomad's agent takes processors, the rest the network.
@@ -105,10 +108,24 @@ func (l *Lab) buildAll(ctx context.Context, o upOptions) (p parts, err error) {
 	var builds errgroup.Group
 	if o.nomad {
 		builds.Go(func() (err error) {
-			p.nomad, err = l.nomad(ctx)
+			p.nomad, err = l.nomad(ctx, o.host)
 			return err
 		})
 	}
+	builds.Go(func() (err error) {
+		p.dockerd, err = l.dockerd(ctx, o.host)
+		return err
+	})
+	builds.Go(func() (err error) {
+		if o.host.vm {
+			p.vm, err = l.vmImage(ctx)
+		}
+		return err
+	})
+	builds.Go(func() (err error) {
+		p.runc, err = l.runc(ctx, o.host)
+		return err
+	})
 	builds.Go(func() (err error) {
 		// First of all, as it installs debootstrap if need be, and other images are made from it.
 		if p.rootfs, err = l.rootfs(ctx); err != nil {
@@ -130,6 +147,32 @@ func (l *Lab) buildAll(ctx context.Context, o upOptions) (p parts, err error) {
 	})
 	err = builds.Wait()
 	return p, err
+}
+
+// furnish gives a running node what its root file system doesn't have.
+func (n *Node) furnish(ctx context.Context, p parts, install []string) error {
+	if err := n.install(ctx, install); err != nil {
+		return err
+	}
+	if n.isVM() { // it has a network, and all capabilities
+		if p.nomad.path == "" {
+			return nil
+		}
+		return n.inVM(ctx, "ln", "-sf", hostRoot+p.nomad.path, "/usr/local/bin/nomad")
+	}
+	if err := n.connect(); err != nil {
+		return err
+	}
+	if err := n.useStandIn(p.standIn); err != nil {
+		return err
+	}
+	if err := n.useRunc(p.runc); err != nil {
+		return err
+	}
+	if p.nomad.path == "" {
+		return nil
+	}
+	return n.link(hostRoot+p.nomad.path, "/usr/local/bin/nomad")
 }
 
 // ensure brings the node up if it isn't, or if it isn't the asked one.
