@@ -46,7 +46,7 @@ const timeout = 30 * time.Second
 func Run(ctx context.Context, opts Options) []Check {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	checks := []Check{platform(), user(), kernel(), socketLookup(), checkCRIU(ctx), criuCache(), tools()}
+	checks := []Check{platform(), user(), kernel(), socketLookup(), checkCRIU(ctx), criuCache(), userfaults(), tools()}
 	checks = append(checks, engineChecks(ctx, opts.Host)...)
 	if opts.CacheDir != "" {
 		checks = append(checks, cacheDir(opts.CacheDir))
@@ -76,6 +76,13 @@ func engineChecks(ctx context.Context, host string) []Check {
 		return []Check{c.fail(err.Error(), "install and start Docker Engine, and give this user access to its socket")}
 	}
 	defer eng.Close()
+	version, err := eng.Client.ServerVersion(ctx)
+	if err != nil {
+		return []Check{c.fail(err.Error(), "look at dockerd's log")}
+	}
+	if check, ok := notDocker(c, version); ok {
+		return []Check{check}
+	}
 	info, err := eng.Client.Info(ctx)
 	if err != nil {
 		return []Check{c.fail(err.Error(), "look at dockerd's log")}
@@ -83,7 +90,7 @@ func engineChecks(ctx context.Context, host string) []Check {
 	runtime := runtimeRegistered(ctx, info)
 	checks := []Check{
 		engineVersion(c, info, eng.Client.DaemonHost()), engineCapabilities(eng.Client.DaemonHost()), experimental(info), storageDriver(info),
-		userNamespaces(info), cgroups(info), runtime, runtimeFeatures(info),
+		userNamespaces(info), securityModules(info), cgroups(info), runtime, runtimeFeatures(info),
 	}
 	if runtime.Status == OK {
 		checks = append(checks, pageServer(ctx, runtime.Found))
@@ -106,7 +113,7 @@ func (c Check) fail(found, remedy string) Check {
 	return c
 }
 
-// hasOption tells whether the engine runs with a security option such as "rootless".
+// hasOption reports whether the engine runs with a security option such as "rootless".
 func hasOption(info system.Info, name string) bool {
 	for _, option := range info.SecurityOptions {
 		for _, part := range strings.Split(option, ",") {

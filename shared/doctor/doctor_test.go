@@ -4,8 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/docker/docker/api/types/system"
 	"github.com/stretchr/testify/require"
@@ -47,7 +50,7 @@ func TestRunWithoutEngine(t *testing.T) {
 func TestEngineChecks(t *testing.T) {
 	good := func() system.Info {
 		return system.Info{
-			ServerVersion: "28.5.2", ExperimentalBuild: true, Driver: "overlay2", CgroupDriver: "systemd", CgroupVersion: "2",
+			ServerVersion: "28.5.2", ExperimentalBuild: true, Driver: "overlay2", CgroupDriver: "systemd", CgroupVersion: "2", MemoryLimit: true,
 			SecurityOptions: []string{"name=seccomp,profile=builtin", "name=cgroupns"},
 		}
 	}
@@ -91,6 +94,11 @@ func TestEngineChecks(t *testing.T) {
 		"userns-remap":       {userNamespaces, func(i *system.Info) { i.SecurityOptions = append(i.SecurityOptions, "name=userns") }, Fail, "userns-remap"},
 		"rootless":           {userNamespaces, func(i *system.Info) { i.SecurityOptions = append(i.SecurityOptions, "name=rootless") }, Fail, "rootless"},
 		"cgroups":            {cgroups, func(*system.Info) {}, OK, "version 2, driver systemd"},
+		"no memory limits":   {cgroups, func(i *system.Info) { i.MemoryLimit = false }, Warn, "without limits of memory"},
+		"seccomp":            {securityModules, func(*system.Info) {}, OK, "seccomp"},
+		"AppArmor":           {securityModules, func(i *system.Info) { i.SecurityOptions = append(i.SecurityOptions, "name=apparmor") }, OK, "seccomp, apparmor"},
+		"SELinux":            {securityModules, func(i *system.Info) { i.SecurityOptions = append(i.SecurityOptions, "name=selinux") }, Warn, "selinux"},
+		"no seccomp":         {securityModules, func(i *system.Info) { i.SecurityOptions = nil }, Warn, "no seccomp"},
 		"no cgroups":         {cgroups, func(i *system.Info) { i.CgroupDriver = "none" }, Fail, "none"},
 		"runtime missing":    {registered, func(*system.Info) {}, Fail, "not registered"},
 		"runtime by shim":    {registered, setRuntime(""), Fail, "without a path"},
@@ -147,6 +155,67 @@ func TestPageServer(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A driver's fingerprint asks every half minute.
+func TestCRIUIsCheckedOnce(t *testing.T) {
+	dir := t.TempDir()
+	calls := filepath.Join(dir, "calls")
+	install := func(version string) {
+		script := "#!/bin/sh\necho \"$*\" >> " + calls + "\ncase $* in *version*) echo Version: " + version + ";; esac\n"
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "new"), []byte(script), 0o755))
+		require.NoError(t, os.Rename(filepath.Join(dir, "new"), filepath.Join(dir, "criu")))
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	checks := func() int {
+		log, err := os.ReadFile(calls)
+		require.NoError(t, err)
+		return strings.Count(string(log), "check")
+	}
+	for i, version := range []string{"4.2.1", "4.3"} {
+		install(version)
+		for range 3 {
+			c := checkCRIU(context.Background())
+			require.Equal(t, OK, c.Status, c)
+			require.Contains(t, c.Found, version)
+		}
+		require.Equal(t, i+1, checks())
+	}
+	install("3.17")
+	require.Equal(t, Fail, checkCRIU(context.Background()).Status)
+}
+
+func TestInstallCRIUOn(t *testing.T) {
+	for release, want := range map[string]string{
+		"PRETTY_NAME=\"Debian GNU/Linux forky/sid\"\nID=debian\n":                             "apt install criu",
+		"PRETTY_NAME=\"Debian GNU/Linux 13 (trixie)\"\nVERSION_ID=\"13\"\nID=debian\n":        "Debian GNU/Linux 13 (trixie) has an older one or none; build it",
+		"PRETTY_NAME=\"Ubuntu 26.04 LTS\"\nID=ubuntu\nID_LIKE=debian\nVERSION_ID=\"26.04\"\n": "Ubuntu 26.04 LTS has an older one or none; build it",
+		"ID=\"rocky\"\nID_LIKE=\"rhel centos fedora\"\n":                                      "dnf install criu",
+		"ID=arch\n": "pacman -S criu",
+		"":          "https://criu.org/Installation",
+	} {
+		require.Contains(t, installCRIUOn(release), want)
+	}
+}
+
+// Podman speaks Docker's language, but for checkpoints.
+func TestPodmanIsNotSupported(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "podman.sock")
+	service := exec.Command("podman", "system", "service", "--time=0", "unix://"+socket)
+	require.NoError(t, service.Start(), "these tests run inside a node of the lab: make test")
+	t.Cleanup(func() {
+		require.NoError(t, service.Process.Kill())
+		_ = service.Wait()
+	})
+	require.Eventually(t, func() bool {
+		_, err := os.Stat(socket)
+		return err == nil
+	}, time.Minute, 10*time.Millisecond)
+	checks := Run(context.Background(), Options{Host: "unix://" + socket})
+	last := checks[len(checks)-1]
+	require.Equal(t, Fail, last.Status)
+	require.Contains(t, last.Found, "Podman Engine")
+	require.Contains(t, last.Remedy, "use Docker Engine")
 }
 
 // The test's binary answers as a page server does.

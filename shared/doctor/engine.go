@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/docker/docker/api/types"
 	"github.com/docker/docker/api/types/system"
 
 	"github.com/criu-docker/criu-docker/shared/criu"
@@ -34,6 +35,16 @@ func engineVersion(c Check, info system.Info, address string) Check {
 	return c.ok(found)
 }
 
+// notDocker reports an engine that only speaks Docker's language.
+func notDocker(c Check, version types.Version) (Check, bool) {
+	for _, component := range version.Components {
+		if strings.HasPrefix(component.Name, "Podman") {
+			return c.fail(component.Name+" "+component.Version, "use Docker Engine: Podman's service makes no checkpoints by Docker's API"), true
+		}
+	}
+	return c, false
+}
+
 func experimental(info system.Info) Check {
 	c := Check{Name: "checkpoint API", Want: "dockerd in experimental mode"}
 	if !info.ExperimentalBuild {
@@ -44,9 +55,14 @@ func experimental(info system.Info) Check {
 
 func storageDriver(info system.Info) Check {
 	c := Check{Name: "storage driver", Want: "overlay2, or containerd's overlayfs"}
+	const others = "an image has another id in an engine with %s: build snapshots on machines that keep images as those do that start from them"
 	switch info.Driver {
-	case "overlay2", "overlayfs":
+	case "overlay2":
+		c.Notes = []string{fmt.Sprintf(others, "containerd's image store, the default since Docker 29")}
 		return c.ok(info.Driver)
+	case "overlayfs":
+		c.Notes = []string{fmt.Sprintf(others, "overlay2")}
+		return c.ok(info.Driver + ", containerd's image store")
 	}
 	return c.fail(info.Driver, `set "storage-driver": "overlay2" in daemon.json (images have to be pulled again), then restart dockerd`)
 }
@@ -68,7 +84,28 @@ func cgroups(info system.Info) Check {
 	if info.CgroupDriver == "none" {
 		return c.fail(found, "let dockerd manage control groups (cgroupfs or systemd)")
 	}
+	if !info.MemoryLimit {
+		return c.warn(found+", without limits of memory", "boot with cgroup_enable=memory: containers take as much memory as there is")
+	}
 	return c.ok(found)
+}
+
+// securityModules looks at what confines containers besides their namespaces.
+func securityModules(info system.Info) Check {
+	c := Check{Name: "security modules", Want: "seccomp; AppArmor or none"}
+	var found []string
+	for _, name := range []string{"seccomp", "apparmor", "selinux"} {
+		if hasOption(info, name) {
+			found = append(found, name)
+		}
+	}
+	switch {
+	case hasOption(info, "selinux"):
+		return c.warn(strings.Join(found, ", "), `clones under SELinux were never tried: try yours, or remove "selinux-enabled" from daemon.json`)
+	case !hasOption(info, "seccomp"):
+		return c.warn("no seccomp", "use a kernel and a dockerd with seccomp: nothing keeps containers from system calls that they don't need")
+	}
+	return c.ok(strings.Join(found, ", "))
 }
 
 func runtimeRegistered(ctx context.Context, info system.Info) Check {

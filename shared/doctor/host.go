@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/features"
@@ -64,23 +65,68 @@ func socketLookup() Check {
 
 func checkCRIU(ctx context.Context) Check {
 	c := Check{Name: "CRIU", Want: "version " + criu.MinVersion + " or later, and a kernel that suits it"}
-	install := "install CRIU " + criu.MinVersion + " or later (Debian forky has it; see criu.org for others)"
+	install := installCRIU()
 	path, err := exec.LookPath("criu")
 	if err != nil {
 		return c.fail("not installed", install)
 	}
-	version, err := criu.Version(ctx, path)
-	if err != nil {
-		return c.fail(err.Error(), install)
-	}
-	if criu.Older(version, criu.MinVersion) {
-		return c.fail(version, install)
-	}
-	if err := criu.Check(ctx, path); err != nil {
-		return c.fail(version+", "+err.Error(), "boot a kernel with CONFIG_CHECKPOINT_RESTORE, or install a newer CRIU; run as root")
+	file := identity(path)
+	version, ok := fitCRIU.get(file)
+	if !ok {
+		if version, err = criu.Version(ctx, path); err != nil {
+			return c.fail(err.Error(), install)
+		}
+		if criu.Older(version, criu.MinVersion) {
+			return c.fail(version, install)
+		}
+		if err := criu.Check(ctx, path); err != nil {
+			return c.fail(version+", "+err.Error(), "boot a kernel with CONFIG_CHECKPOINT_RESTORE, or install a newer CRIU; run as root")
+		}
+		fitCRIU.set(file, version)
 	}
 	c.Notes = criu.Faults(version)
 	return c.ok(version + " at " + path)
+}
+
+// fitCRIU remembers the program that has passed. Kernels stay the same while a process runs, and the check takes up to half a second of a
+// processor, which a driver's fingerprint would take every half minute.
+var fitCRIU remembered
+
+type remembered struct {
+	mu            sync.Mutex
+	file, version string
+}
+
+func (r *remembered) get(file string) (version string, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.version, file != "" && file == r.file
+}
+
+func (r *remembered) set(file, version string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.file, r.version = file, version
+}
+
+// identity changes when a program is replaced; "" is that of none.
+func identity(path string) string {
+	var s unix.Stat_t
+	if err := unix.Stat(path, &s); err != nil {
+		return ""
+	}
+	return fmt.Sprint(path, s.Dev, s.Ino, s.Size, s.Mtim, s.Ctim)
+}
+
+// userfaults looks for what fills in the memory of a clone that runs already.
+func userfaults() Check {
+	c := Check{Name: "userfaultfd", Want: "available"}
+	fd, _, errno := unix.Syscall(unix.SYS_USERFAULTFD, unix.O_CLOEXEC|unix.O_NONBLOCK, 0, 0)
+	if errno != 0 {
+		return c.warn(errno.Error(), "boot a kernel with CONFIG_USERFAULTFD, and run as root: without it a clone runs only when all of its memory is there")
+	}
+	unix.Close(int(fd))
+	return c.ok("available")
 }
 
 // criuCache looks at where CRIU keeps what it has found out about the kernel; elsewhere than on a tmpfs it does not.
@@ -156,7 +202,7 @@ func cacheDir(dir string) Check {
 	return c.ok(found)
 }
 
-// hardLinks tells whether a type of file system has them; those that lack them are few.
+// hardLinks reports whether a type of file system has them; those that lack them are few.
 func hardLinks(fsType int64) bool {
 	switch fsType {
 	case unix.MSDOS_SUPER_MAGIC, unix.EXFAT_SUPER_MAGIC, unix.V9FS_MAGIC:
