@@ -130,6 +130,9 @@ func (d *donor) freeze(ctx context.Context, cfg snapshot.Config) (snapshot.Sourc
 	if cfg.Host, err = describeHost(ctx, d.eng, d.opts.CPU); err != nil {
 		return snapshot.Source{}, err
 	}
+	if cfg.Host.Profiles, err = criu.Profiles(d.work.checkpoint()); err != nil {
+		return snapshot.Source{}, fmt.Errorf("security of what was frozen: %w", err)
+	}
 	frozen, err := criu.Inspect(d.work.checkpoint())
 	if err != nil {
 		return snapshot.Source{}, fmt.Errorf("what was frozen: %w", err)

@@ -33,6 +33,9 @@ type Host struct {
 
 	// CPUBaseline is what an app that was frozen here had been held to: it needs no other of CPUFeatures. "" if it was not.
 	CPUBaseline Baseline `json:"cpu_baseline,omitempty"`
+
+	// Profiles are the AppArmor profiles that what was frozen here ran in; HostInfo leaves them out.
+	Profiles []string `json:"apparmor_profiles,omitempty"`
 }
 
 // HostInfo asks the kernel and CRIU about this machine. The answers are kept until the next boot, or until criu
@@ -54,12 +57,15 @@ func CheckHost(frozen, here Host) error {
 	if Older(minor(here.Kernel), minor(frozen.Kernel)) {
 		return fmt.Errorf("%w: the snapshot was made on Linux %s, and this host has %s", ErrUnfit, frozen.Kernel, here.Kernel)
 	}
-	return checkCPU(frozen, here)
+	if err := checkCPU(frozen, here); err != nil {
+		return err
+	}
+	return checkProfiles(frozen.Profiles)
 }
 
 var versionPattern = regexp.MustCompile(`\d+(\.\d+){0,2}`)
 
-// Older tells whether version a is older than b. Both are numbers separated by dots, and whatever stands around the
+// Older reports whether version a is older than b. Both are numbers separated by dots, and whatever stands around the
 // first three of them does not count: "6.18.44-cloud" is as old as "6.18.44". One without a number is older than any other.
 func Older(a, b string) bool {
 	return semver.Compare("v"+versionPattern.FindString(a), "v"+versionPattern.FindString(b)) < 0
@@ -85,7 +91,7 @@ func Version(ctx context.Context, path string) (string, error) {
 	return strings.TrimSpace(version), nil
 }
 
-// Check runs `criu check`, which tells whether the kernel has what CRIU needs.
+// Check runs `criu check`, which reports whether the kernel has what CRIU needs.
 func Check(ctx context.Context, path string) error {
 	_, err := run(ctx, path, "check")
 	return err
