@@ -41,6 +41,15 @@ func (e *Engine) EnsureImage(ctx context.Context, ref string, opts PullOptions) 
 	return img, nil
 }
 
+// ImageStore names where the engine keeps an image: "containerd", or its storage driver, "overlay2" for one. The same image has another
+// id in containerd's store, where that is the digest of its manifest, than in the other, where it is that of its configuration.
+func ImageStore(img image.InspectResponse) string {
+	if img.Descriptor != nil {
+		return "containerd"
+	}
+	return img.GraphDriver.Name
+}
+
 func (e *Engine) pull(ctx context.Context, ref string, opts PullOptions) error {
 	body, err := e.Client.ImagePull(ctx, ref, image.PullOptions{RegistryAuth: opts.RegistryAuth})
 	if err != nil {

@@ -216,7 +216,7 @@ func (s *start) resolve(ctx context.Context) (store.Entry, snapshot.Config, erro
 	} else {
 		entry, err = s.opts.Store.GetRef(ctx, want.String())
 		if errors.Is(err, store.ErrNotFound) {
-			entry, err = nearest(ctx, s.opts.Store, want)
+			entry, err = nearest(ctx, s.opts.Store, want, engine.ImageStore(s.img))
 		}
 	}
 	if err != nil {
@@ -236,13 +236,13 @@ func (s *start) resolve(ctx context.Context) (store.Entry, snapshot.Config, erro
 }
 
 // nearest returns some snapshot of the image that is started otherwise, so that its misfit can be named.
-func nearest(ctx context.Context, s store.Store, want snapshot.Ref) (store.Entry, error) {
+func nearest(ctx context.Context, s store.Store, want snapshot.Ref, imageStore string) (store.Entry, error) {
 	others, err := s.ListRefs(ctx, want.Image.Encoded()+"/")
 	if err != nil && (len(others) == 0 || !errors.Is(err, store.ErrCorrupt)) {
 		return store.Entry{}, err
 	}
 	if len(others) == 0 {
-		return store.Entry{}, fmt.Errorf("%w: %s has none of image %.19s", ErrNoSnapshot, s.URL(), want.Image)
+		return store.Entry{}, fmt.Errorf("%w: %s has none of image %.19s (its id in this engine's image store, %s)", ErrNoSnapshot, s.URL(), want.Image, imageStore)
 	}
 	newest := others[0]
 	for _, e := range others {
