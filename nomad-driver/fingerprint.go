@@ -105,7 +105,7 @@ func (d *Driver) attributes(ctx context.Context) (map[string]*structs.Attribute,
 // versions are the attributes that hold what the doctor found.
 var versions = map[string]string{"CRIU": ".criu_version", "runc": ".runc_version", "kernel": ".kernel_version"}
 
-// examine tells whether this node can restore containers, as `criu-docker doctor` does.
+// examine reports whether this node can restore containers, as `criu-docker doctor` does.
 func examine(ctx context.Context, eng *engine.Engine, set func(name string, value *structs.Attribute)) error {
 	checks := doctor.Run(ctx, doctor.Options{Host: eng.Client.DaemonHost()})
 	// Freezing goes through the engine's checkpoint API, restoring does not.

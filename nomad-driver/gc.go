@@ -121,7 +121,7 @@ func (d *Driver) removeDanglingNetworks(ctx context.Context, eng *engine.Engine,
 		if err != nil {
 			log.Warn("looking for dangling networks", "error", err)
 		}
-		// Where no task of ours was in it, nothing tells whether anybody still is.
+		// Where no task of ours was in it, nothing reports whether anybody still is.
 		if allocDir == "" || !isGone(allocDir) || time.Since(time.Unix(c.Created, 0)) < s.creationGrace {
 			continue
 		}
@@ -156,7 +156,7 @@ func (d *Driver) remember(cfg *drivers.TaskConfig) {
 	d.nodes[cfg.NodeID] = true
 }
 
-// abandoned tells whether a container that no task of this driver has may be removed: one of an agent whose tasks the
+// abandoned reports whether a container that no task of this driver has may be removed: one of an agent whose tasks the
 // driver runs, or one whose allocation no agent has any more.
 func (d *Driver) abandoned(c container.Summary) bool {
 	d.mu.Lock()

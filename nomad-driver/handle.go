@@ -250,7 +250,7 @@ func (h *taskHandle) stop(ctx context.Context, timeout time.Duration, signal str
 	return nil
 }
 
-// waitDone tells whether the task ended within timeout.
+// waitDone reports whether the task ended within timeout.
 func (h *taskHandle) waitDone(ctx context.Context, timeout time.Duration) bool {
 	if timeout <= 0 {
 		return !h.running()

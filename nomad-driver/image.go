@@ -64,7 +64,7 @@ func (d *Driver) ensureImage(eng *engine.Engine, cfg *drivers.TaskConfig, tc *ta
 	return v.(string), nil
 }
 
-// isLatest tells whether a reference has no tag, or the tag that by convention moves: such an image is pulled every time.
+// isLatest reports whether a reference has no tag, or the tag that by convention moves: such an image is pulled every time.
 func isLatest(ref string) bool {
 	named, err := reference.ParseNormalizedNamed(ref)
 	if err != nil {

@@ -89,7 +89,7 @@ func (d *Driver) CreateNetwork(allocID string, req *drivers.NetworkCreateRequest
 	return isolationSpec(c), true, nil
 }
 
-// DestroyNetwork removes what CreateNetwork made; what is gone already is no error.
+// DestroyNetwork removes what CreateNetwork made; what is gone already is not an error.
 func (d *Driver) DestroyNetwork(allocID string, _ *drivers.NetworkIsolationSpec) error {
 	ctx, cancel := context.WithTimeout(d.ctx, killTimeout)
 	defer cancel()

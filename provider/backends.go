@@ -82,7 +82,7 @@ func (b *backends) sweepAgain(ctx context.Context, s store.Store) error {
 	return err
 }
 
-// engineKnown tells whether the engine's address is known already.
+// engineKnown reports whether the engine's address is known already.
 func (b *backends) engineKnown() bool { return !b.host.IsUnknown() }
 
 // openEngine connects to the Docker Engine; the caller closes it.

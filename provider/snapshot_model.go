@@ -52,7 +52,7 @@ type snapshotModel struct {
 	Timings      types.Map    `tfsdk:"timings"`
 }
 
-// described tells whether everything that describes the snapshot is known, so that options can be made of it.
+// described reports whether everything that describes the snapshot is known, so that options can be made of it.
 func (m *snapshotModel) described(ctx context.Context) (bool, error) {
 	for _, v := range []attr.Value{
 		m.Triggers, m.Image, m.Entrypoint, m.Command, m.Env, m.User, m.WorkingDir, m.Hostname, m.Ports, m.Mounts,
@@ -69,7 +69,7 @@ func (m *snapshotModel) described(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
-// imported tells whether the state was imported and has not been applied since: a published snapshot does not say how
+// imported reports whether the state was imported and has not been applied since: a published snapshot does not say how
 // readiness was found out, and that is the one attribute that a configuration cannot leave out.
 func (m *snapshotModel) imported() bool { return m.Ready.IsNull() }
 

@@ -91,7 +91,7 @@ func (m *snapshotModel) checkWarmUp(ctx context.Context) diag.Diagnostics {
 	return diags
 }
 
-// probePort tells whether the readiness probe has a port that warm-up requests can take, or may turn out to have one.
+// probePort reports whether the readiness probe has a port that warm-up requests can take, or may turn out to have one.
 func (m *snapshotModel) probePort() bool {
 	if m.Ready.IsUnknown() {
 		return true

@@ -81,7 +81,7 @@ func pinThreads(pid int, cpus unix.CPUSet) error {
 	return nil
 }
 
-// checkPinned tells whether a container's process may use the first n CPUs and no others.
+// checkPinned reports whether a container's process may use the first n CPUs and no others.
 func checkPinned(ctx context.Context, docker *client.Client, id string, n int) error {
 	c, err := docker.ContainerInspect(ctx, id)
 	if err != nil {

@@ -175,7 +175,7 @@ func awaitClosed(ctx context.Context, pid int) error {
 	}
 }
 
-// connected tells whether a table of sockets as in /proc/net/tcp holds others than those that listen or that the kernel
+// connected reports whether a table of sockets as in /proc/net/tcp holds others than those that listen or that the kernel
 // keeps on its own account after both ends have closed.
 func connected(sockets string) bool {
 	const listening, timeWait = "0A", "06"

@@ -21,7 +21,7 @@ import (
 // subcommand makes the plugin's binary a forwarder.
 const subcommand = "forward-logs"
 
-// IsForwarder tells whether a command line (os.Args) is that of a forwarder; the program then calls Main and nothing else.
+// IsForwarder reports whether a command line (os.Args) is that of a forwarder; the program then calls Main and nothing else.
 func IsForwarder(args []string) bool { return len(args) == 2 && args[1] == subcommand }
 
 // Main is the forwarder process. It reads its Spec from standard input, reports on standard error, and returns the exit
@@ -100,7 +100,7 @@ func forward(ctx context.Context, spec Spec) error {
 	}
 }
 
-// hasEnded tells whether the container will write no more.
+// hasEnded reports whether the container will write no more.
 func hasEnded(ctx context.Context, docker *client.Client, id string) (bool, error) {
 	c, err := docker.ContainerInspect(ctx, id)
 	if errdefs.IsNotFound(err) {

@@ -38,7 +38,7 @@ var (
 // permissions) is none of it.
 var errDamaged = errors.New("the entry is damaged")
 
-// amiss tells whether an entry is absent or damaged, so that fetching it anew helps.
+// amiss reports whether an entry is absent or damaged, so that fetching it anew helps.
 func amiss(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, errDamaged) }
 
 // What lies in a cache's directory.
@@ -242,7 +242,7 @@ func (c *Cache) held(ctx context.Context, manifest ocispec.Descriptor, name stri
 	return e, nil
 }
 
-// use reads the config of a snapshot that is there, notes the use, and tells whether the snapshot is whole; the caller holds
+// use reads the config of a snapshot that is there, notes the use, and reports whether the snapshot is whole; the caller holds
 // its lock.
 func (c *Cache) use(name string) (cfg snapshot.Config, whole bool, err error) {
 	if cfg, err = c.load(name); err != nil {

@@ -51,7 +51,7 @@ func (c *Cache) Clone(e *Entry, containerID, hostname string) (Clone, error) {
 	return clone, nil
 }
 
-// RemoveClone removes a container's directory; one that is gone is no error.
+// RemoveClone removes a container's directory; one that is gone is not an error.
 func (c *Cache) RemoveClone(containerID string) error {
 	lock, err := c.lockClone(containerID)
 	if err == nil {

@@ -63,7 +63,7 @@ func (c *Cache) List() ([]Item, error) {
 	return items, nil
 }
 
-// Evict removes a snapshot; ErrInUse if an entry is held or a clone was made of it. One that is not there is no error.
+// Evict removes a snapshot; ErrInUse if an entry is held or a clone was made of it. One that is not there is not an error.
 func (c *Cache) Evict(manifest digest.Digest) error {
 	name, err := entryName(manifest)
 	if err == nil {

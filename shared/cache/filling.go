@@ -27,8 +27,8 @@ import (
 )
 
 // Filling is the memory of a snapshot that is still being fetched. Any number of processes may fill the same one: a frame is
-// fetched by one of them, checked, written, and only then marked as present, in a file that they share. Whoever is killed
-// over it leaves the rest to the others, or to the next one.
+// fetched by one of them, checked, written, and only then marked as present, in a file that they share. A process that
+// is killed over it leaves the rest to the others, or to the next one.
 type Filling struct {
 	dir     string
 	source  *source
@@ -159,7 +159,7 @@ func (f *Filling) close() {
 	f.file.Close()
 }
 
-// Has tells whether a range is in its page image.
+// Has reports whether a range is in its page image.
 func (f *Filling) Has(r pages.Range) bool {
 	for _, i := range f.framesOf(r) {
 		if !f.has(i) {

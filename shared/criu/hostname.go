@@ -40,7 +40,7 @@ func ValidateHostname(hostname string) error {
 	return nil
 }
 
-// HoldsHostname tells whether an image is one that SetHostname writes.
+// HoldsHostname reports whether an image is one that SetHostname writes.
 func HoldsHostname(name string) bool {
 	ok, _ := filepath.Match(utsPattern, name)
 	return ok

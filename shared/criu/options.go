@@ -39,7 +39,7 @@ func (o Options) ConfigFile() string {
 	case TCPEstablished:
 		b.WriteString("tcp-established\n")
 	default:
-		// Who waits to be accepted is as far as who has been: the connection ends.
+		// A client that waits to be accepted is treated as one that was accepted: the connection ends.
 		// The network needn't be locked for connections that end anyway. It would be at restores as well, when the engine wires it, and
 		// fails on one with IPv6 since it can't announce the address.
 		b.WriteString("tcp-close\nskip-in-flight\nnetwork-lock skip\n")

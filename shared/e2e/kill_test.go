@@ -169,7 +169,7 @@ func (l *lab) wholeOrAbsent(ref snapshot.Ref) {
 	require.NoError(l, l.store.DeleteRef(l.ctx, ref.String(), entry.Generation))
 }
 
-// Whoever of those that bring a clone to life is killed, the restore ends with it: the container boots cold or is gone,
+// When any of the processes that bring a clone to life is killed, the restore ends with it: the container boots cold or is gone,
 // and the reason is told. A clone that runs needs none of them any more, but for its page server, until that is done.
 func TestRestoreKilledAtRandomPoints(t *testing.T) {
 	l := newLab(t)
@@ -313,7 +313,7 @@ func process(wanted func(dir string, args []string) bool) int {
 }
 
 // killDuringNextRestore kills one process of the next restore that the test starts, some time after its supervisor has
-// appeared. The channel tells whether there was one.
+// appeared. The channel reports whether there was one.
 func (l *lab) killDuringNextRestore(victim func(id string) int, after time.Duration) <-chan bool {
 	known := len(l.seen())
 	killed := make(chan bool, 1)

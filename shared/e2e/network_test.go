@@ -80,7 +80,7 @@ func TestPublishedPort(t *testing.T) {
 }
 
 // TestClientsThatConnectEarly: the engine publishes a port before the clone runs, and has the kernel forget all connections
-// of its address in the end. Whoever connects meanwhile is told that nobody listens, and nobody waits in vain.
+// of its address in the end. A client that connects meanwhile is told that nobody listens, and none waits in vain.
 func TestClientsThatConnectEarly(t *testing.T) {
 	l := newLab(t)
 	l.memory = restore.MemoryLazy

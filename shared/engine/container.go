@@ -97,7 +97,7 @@ func (e *Engine) Freeze(ctx context.Context, id string) error {
 	}
 }
 
-// Output returns what a container writes, standard output and error mixed. Whoever closes it ends the transfer.
+// Output returns what a container writes, standard output and error mixed. Closing it ends the transfer.
 func (e *Engine) Output(ctx context.Context, id string, options container.LogsOptions) (io.ReadCloser, error) {
 	c, err := e.Client.ContainerInspect(ctx, id)
 	if err != nil {

@@ -60,5 +60,5 @@ func connect(ctx context.Context, host string, callTimeout time.Duration) (*Engi
 // Close ends the connection.
 func (e *Engine) Close() error { return e.Client.Close() }
 
-// IsNotFound tells whether err says that a container or image does not exist.
+// IsNotFound reports whether err says that a container or image does not exist.
 func IsNotFound(err error) bool { return errdefs.IsNotFound(err) }

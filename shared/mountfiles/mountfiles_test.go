@@ -269,7 +269,7 @@ func TestHostileArchives(t *testing.T) {
 	})
 }
 
-// Whoever shares the mount may have put links there, mounts, or what looks like ours.
+// Others that share the mount may have put links there, mounts, or what looks like ours.
 func TestHostileMounts(t *testing.T) {
 	outside := t.TempDir()
 	b := newBed(t)

@@ -29,7 +29,7 @@ func (r Register) Settle(ctx context.Context, id string) error {
 }
 
 // Undo ends the record of a start that has failed: what it has placed goes, unless another start uses it, or somebody has changed it. A
-// container without a record is no error.
+// container without a record is not an error.
 func (r Register) Undo(ctx context.Context, id string) error {
 	return r.end(ctx, id, r.undo)
 }

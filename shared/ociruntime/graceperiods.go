@@ -13,7 +13,7 @@ import (
 )
 
 // Twice in a restore, somebody in a row of many waits until every CPU has been through the kernel's scheduler (an RCU grace
-// period), which takes about ten milliseconds. Who has waited for the same reason shortly before spares the others that: so
+// period), which takes about ten milliseconds. A process that has waited for the same reason shortly before spares the others that: so
 // it is done ahead, while nobody waits for it yet. It is advice to the kernel, and nothing is lost when it fails.
 
 // How often processes are moved ahead, and the pause between. A move keeps every process of the machine from forking and ending

@@ -28,7 +28,7 @@ func (c container) startClone(inv invocation) error {
 	}
 }
 
-// abort ends a restore that is under way, and tells whether there was one. One that ends at this moment counts as ended.
+// abort ends a restore that is under way, and reports whether there was one. One that ends at this moment counts as ended.
 func (c container) abort() (bool, error) {
 	err := c.ask(message{Command: "abort"})
 	if errors.Is(err, errNoSupervisor) || errors.Is(err, errSupervisorDied) {
@@ -48,7 +48,7 @@ func (c container) kill(inv invocation) error {
 	return execRunc(inv.args)
 }
 
-// known tells whether runc knows the container, which it does from the end of a restore on.
+// known reports whether runc knows the container, which it does from the end of a restore on.
 func (c container) known(inv invocation) bool {
 	cmd, err := runcCommand(append(append([]string{}, inv.global...), "state", c.id)...)
 	return err != nil || cmd.Run() == nil

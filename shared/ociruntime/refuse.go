@@ -83,7 +83,7 @@ func (r *refusal) end() error {
 	return r.link.Close()
 }
 
-// isOurNetns tells whether a network namespace is this process's own, as it is with host networking.
+// isOurNetns reports whether a network namespace is this process's own, as it is with host networking.
 func isOurNetns(f *os.File) (bool, error) {
 	theirs, err := f.Stat()
 	if err != nil {

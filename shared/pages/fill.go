@@ -78,7 +78,7 @@ func (s *server) readAhead(list []Range) {
 	}
 }
 
-// isCached tells whether all of a file is in memory, which takes less time to find out than to ask for it piece by piece
+// isCached reports whether all of a file is in memory, which takes less time to find out than to ask for it piece by piece
 // (cachestat(2), since Linux 6.5).
 func isCached(f *os.File) bool {
 	fi, err := f.Stat()

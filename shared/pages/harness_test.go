@@ -205,7 +205,7 @@ func (a *app) has(socket int, addr uint64, want []byte) {
 	require.Equal(a.t, sumOf(want), a.do(socket, opSum, addr, uint64(len(want))), "content at %#x", addr)
 }
 
-// present tells whether a page of a process is there.
+// present reports whether a page of a process is there.
 func (a *app) present(pid int, addr uint64) bool {
 	f, err := os.Open("/proc/" + strconv.Itoa(pid) + "/pagemap")
 	require.NoError(a.t, err)

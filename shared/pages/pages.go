@@ -34,7 +34,7 @@ type Range struct {
 
 // Source brings the content of page images that are not whole yet. It must be safe for concurrent use.
 type Source interface {
-	// Has tells whether a range is in its file.
+	// Has reports whether a range is in its file.
 	Has(r Range) bool
 	// Ensure returns when a range is in its file, checked against its digest.
 	Ensure(ctx context.Context, r Range) error
@@ -313,7 +313,7 @@ func (s *server) awaitFilled(ctx context.Context) error {
 	return nil
 }
 
-// filled tells whether no address space misses anything. One that comes meanwhile comes of one that misses something, and is there
+// filled reports whether no address space misses anything. One that comes meanwhile comes of one that misses something, and is there
 // before that is filled.
 func (s *server) filled() bool {
 	return s.unfilled() == nil

@@ -38,7 +38,7 @@ func newSpace(s *server, fd uffd, missing pending) (*space, error) {
 var windows = sync.Pool{New: func() any { return new([window]byte) }}
 
 // serveNice is the priority (nice(1)) of threads that answer faults: the app waits, and there is little to do. They are not
-// unlocked, and end with it. Who may not raise it goes on without.
+// unlocked, and end with it. A process that may not raise it goes on without.
 const serveNice = -10
 
 // lookAfter is how often a process is asked whether it is still there: its userfaultfd does not tell.

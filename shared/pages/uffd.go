@@ -25,7 +25,7 @@ const (
 	messageSize = 32
 )
 
-// Supported tells whether this kernel lets a page server work.
+// Supported reports whether this kernel lets a page server work.
 func Supported() error {
 	fd, _, errno := unix.Syscall(unix.SYS_USERFAULTFD, unix.O_CLOEXEC|unix.O_NONBLOCK, 0, 0)
 	if errno != 0 {
@@ -46,7 +46,7 @@ type message struct {
 	a, b, c uint64 // the event's three words
 }
 
-// read returns the events that wait; none is no error.
+// read returns the events that wait; none is not an error.
 func (u uffd) read() ([]message, error) {
 	var buf [16 * messageSize]byte
 	n, err := unix.Read(int(u), buf[:])
@@ -92,7 +92,7 @@ func (u uffd) wake(addr uint64) error {
 	return u.ioctl(uffdioWake, unsafe.Pointer(&arg)) //nolint:gosec // the kernel takes addresses
 }
 
-// alive tells whether the process is still there. No other call that answers this leaves all memory alone: none of it is
+// alive reports whether the process is still there. No other call that answers this leaves all memory alone: none of it is
 // registered for write protection, so that there is nothing to lift.
 func (u uffd) alive() bool {
 	arg := struct{ start, length, mode uint64 }{start: 1 << 30, length: pageSize}

@@ -21,7 +21,7 @@ type Misfit struct {
 
 func (m *Misfit) Error() string { return m.Reason }
 
-// Fit tells whether a container of img that is to be started with run may be restored from a snapshot on this host.
+// Fit reports whether a container of img that is to be started with run may be restored from a snapshot on this host.
 // It returns the first *Misfit, or nil.
 func Fit(cfg snapshot.Config, img image.InspectResponse, run snapshot.RunConfig, host criu.Host) error {
 	frozen := cfg.Run

@@ -15,7 +15,7 @@ import (
 )
 
 // Remove ends and removes a container and everything that was made for it (request, clone directory). c may be nil if
-// the container was booted cold. A container that is gone already is no error.
+// the container was booted cold. A container that is gone already is not an error.
 func Remove(ctx context.Context, eng *engine.Engine, c *cache.Cache, id string) error {
 	if err := eng.Remove(ctx, id); err != nil {
 		return err // what it uses stays until it is gone

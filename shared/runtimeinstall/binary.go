@@ -14,7 +14,7 @@ import (
 	"github.com/google/renameio/v2"
 )
 
-// installBinary copies a program to its place in one step, and tells whether it was not there already. Containers
+// installBinary copies a program to its place in one step, and reports whether it was not there already. Containers
 // that run with the one before keep running: they hold the old file.
 func installBinary(from, to string) (bool, error) {
 	want, err := checksum(from)
@@ -46,7 +46,7 @@ func installBinary(from, to string) (bool, error) {
 	return true, dst.CloseAtomicallyReplace()
 }
 
-// removeBinary tells whether there was something to remove.
+// removeBinary reports whether there was something to remove.
 func removeBinary(path string) (bool, error) {
 	err := os.Remove(path)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -53,7 +53,7 @@ const (
 	keyExperimental = "experimental"
 )
 
-// register puts the runtime in, and experimental mode if asked to, and tells whether that changed anything.
+// register puts the runtime in, and experimental mode if asked to, and reports whether that changed anything.
 func (c *config) register(binary string, experimental bool) (bool, error) {
 	switch path, registered, err := c.registered(); {
 	case err != nil:

@@ -83,7 +83,7 @@ func (d *daemon) close() {
 
 func (d *daemon) patience() time.Duration { return cmp.Or(d.limit, reloadTimeout) }
 
-// hasFlag tells whether a flag is on the daemon's command line; dockerd takes none both there and in daemon.json.
+// hasFlag reports whether a flag is on the daemon's command line; dockerd takes none both there and in daemon.json.
 func (d *daemon) hasFlag(name string) bool {
 	return slices.ContainsFunc(d.args, func(arg string) bool {
 		flag, _, _ := strings.Cut(arg, "=")

@@ -112,7 +112,7 @@ func (d *document) set(value any, path ...string) error {
 	return d.add(object, path[0], value, depth)
 }
 
-// remove takes a member out; one that is not there is no error.
+// remove takes a member out; one that is not there is not an error.
 func (d *document) remove(path ...string) {
 	object := d.object
 	for ; len(path) > 1; path = path[1:] {

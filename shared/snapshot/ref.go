@@ -54,7 +54,7 @@ func HashEnv(image digest.Digest, name, value string) string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// PerAllocation tells whether an environment variable is set anew for every container by an orchestrator or the
+// PerAllocation reports whether an environment variable is set anew for every container by an orchestrator or the
 // engine. Such variables take no part in a snapshot's identity; a clone reads their current values from a file.
 func PerAllocation(name string) bool {
 	switch name {

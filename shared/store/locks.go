@@ -44,7 +44,7 @@ type lockBody struct {
 	Host   string    `json:"host"`
 	PID    int       `json:"pid"`
 	Boot   string    `json:"boot,omitempty"`  // the kernel's boot id and
-	PIDNS  string    `json:"pidns,omitempty"` // pid namespace; where both are ours, PID tells whether the holder lives
+	PIDNS  string    `json:"pidns,omitempty"` // pid namespace; where both are ours, PID reports whether the holder lives
 	Issued time.Time `json:"time"`
 }
 

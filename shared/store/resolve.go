@@ -61,7 +61,7 @@ func Resolve(ctx context.Context, s Store, ref string) (Entry, error) {
 	}
 }
 
-// startWith tells whether every part of a shortened ref is the beginning of the whole one's.
+// startWith reports whether every part of a shortened ref is the beginning of the whole one's.
 func startWith(whole, short []string) bool {
 	if len(short) > len(whole) {
 		return false

@@ -97,7 +97,7 @@ func (s *bucketStore) reachable(ctx context.Context) (map[string]struct{}, error
 	return keys, nil
 }
 
-// deleted tells whether a ref is certainly gone.
+// deleted reports whether a ref is certainly gone.
 func (s *bucketStore) deleted(ctx context.Context, ref string) bool {
 	_, err := s.GetRef(ctx, ref)
 	return errors.Is(err, ErrNotFound)

@@ -115,7 +115,7 @@ func TestSweepAndPublicationExcludeEachOther(t *testing.T) {
 	})
 }
 
-// Whoever removes a snapshot sweeps; of many that do so at the same time nothing stays.
+// A removal of a snapshot sweeps; of many at the same time nothing stays.
 func TestRemovalsAtOnceLeaveNothing(t *testing.T) {
 	eachPlace(t, func(t *testing.T, p place) {
 		ctx := context.Background()

@@ -29,7 +29,7 @@ type Span struct {
 // End is when the span was over.
 func (s Span) End() time.Time { return s.Start.Add(s.Elapsed) }
 
-// contains tells whether the whole of another span lies within s.
+// contains reports whether the whole of another span lies within s.
 func (s Span) contains(other Span) bool {
 	return !other.Start.Before(s.Start) && !other.End().After(s.End())
 }

@@ -280,5 +280,5 @@ func securityOptions(options []string) ([]string, error) {
 	return out, nil
 }
 
-// given tells whether a flag is on the command line.
+// given reports whether a flag is on the command line.
 func (f *containerFlags) given(name string) bool { return f.set.Changed(name) }

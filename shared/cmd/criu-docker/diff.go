@@ -16,7 +16,7 @@ import (
 func diffCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "diff REF REF",
-		Short: "Tell what changed from one snapshot to another",
+		Short: "Show what changed from one snapshot to another",
 		Long: `Compares two snapshots of the store: image, command, environment, mounts, security, hooks, options, the machine, processes
 and their memory, sockets that are listened on, files in the container's layer, sizes, and how long the build took. Of the
 environment it prints names, never values. The exit code is 0 whether they differ or not, as docker diff's is: two builds always

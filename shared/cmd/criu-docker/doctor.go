@@ -9,7 +9,7 @@ import (
 func doctorCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "doctor",
-		Short: "Tell whether this machine is fit, and what to do if not",
+		Short: "Check whether this machine is fit, and say what to do if not",
 		Long: `Looks at the machine, the Docker Engine, runc and CRIU, and prints what it finds, what it should find, and what to
 do about the difference. Nothing is changed. The exit code is 1 if anything is wrong that keeps snapshots from working.`,
 		Args: usage(cobra.NoArgs),

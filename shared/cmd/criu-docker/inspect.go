@@ -20,7 +20,7 @@ func inspectCommand(a *app) *cobra.Command {
 	var files bool
 	cmd := &cobra.Command{
 		Use:   "inspect REF",
-		Short: "Tell what is in a snapshot",
+		Short: "Show what is in a snapshot",
 		Long: `Prints what was frozen, from which image and how it was started, what a machine needs to restore it, how large it is
 and how long it took. Values of environment variables are not in a snapshot's description, only hashes of them; they
 are in the frozen memory. At last it names the risks that a reviewer should know, each with a section of the manual.

@@ -198,7 +198,7 @@ func findRef(ctx context.Context, s store.Store, operand string) (*named, error)
 	return &named{entry, config}, nil
 }
 
-// looksLikeRef tells whether an operand can be a ref or digest: hexadecimal digits, with the ref's slashes.
+// looksLikeRef reports whether an operand can be a ref or digest: hexadecimal digits, with the ref's slashes.
 func looksLikeRef(operand string) bool {
 	parts := strings.Split(strings.TrimPrefix(operand, "sha256:"), "/")
 	return len(parts) <= 3 && !slices.ContainsFunc(parts[:min(2, len(parts))], func(part string) bool {
