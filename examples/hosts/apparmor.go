@@ -10,33 +10,47 @@ import (
 	"strings"
 )
 
-// apparmor looks at the profile of clones: Docker's own, and none where that was asked for.
+// apparmor compares the profiles of clones with those of cold containers: Docker's own, and what is left where none was asked for.
 func (h *host) apparmor(ctx context.Context) (string, error) {
 	if _, err := os.Stat("/sys/kernel/security/apparmor"); errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("%w: this kernel has no AppArmor", errSkipped)
 	}
-	if err := confined(ctx, web1, "docker-default (enforce)"); err != nil {
+	usual, err := profile(ctx, web1)
+	if err != nil {
 		return "", err
 	}
-	const name, option = "hosts-unconfined", "--security-opt=apparmor=unconfined"
+	if usual != "docker-default (enforce)" {
+		return "", fmt.Errorf("%s is in the profile %q", web1, usual)
+	}
+	const hot, cold, option = "hosts-unconfined", "hosts-unconfined-cold", "--security-opt=apparmor=unconfined"
+	defer func() { _ = quiet(context.WithoutCancel(ctx), "docker", "rm", "-f", hot, cold) }() // what is left is found by the last step
 	if err := quiet(ctx, "criu-docker", append([]string{"build", image, "--store", h.store(), "--ready", "http://:80/", option}, command...)...); err != nil {
 		return "", err
 	}
-	return "", errors.Join(start(ctx, h.store(), name, option), confined(ctx, name, "unconfined"), quiet(ctx, "docker", "rm", "-f", name))
+	if err := start(ctx, h.store(), hot, option); err != nil {
+		return "", err
+	}
+	if err := quiet(ctx, "docker", append([]string{"run", "-d", "--name", cold, option, image}, command[1:]...)...); err != nil {
+		return "", err
+	}
+	of := map[string]string{}
+	for _, name := range []string{hot, cold} {
+		if of[name], err = profile(ctx, name); err != nil {
+			return "", err
+		}
+	}
+	if of[hot] != of[cold] || strings.Contains(of[hot], "enforce") {
+		return "", fmt.Errorf("unconfined, a clone is in the profile %q, and a cold container in %q", of[hot], of[cold])
+	}
+	return "", nil
 }
 
-// confined compares the profile of a container's first process.
-func confined(ctx context.Context, name, want string) error {
+// profile returns what confines a container's first process, and how.
+func profile(ctx context.Context, name string) (string, error) {
 	pid, err := output(ctx, "docker", "inspect", "-f", "{{.State.Pid}}", name)
 	if err != nil {
-		return err
+		return "", err
 	}
 	b, err := os.ReadFile(filepath.Join("/proc", pid, "attr/apparmor/current"))
-	if err != nil {
-		return err
-	}
-	if got := strings.TrimSpace(string(b)); got != want {
-		return fmt.Errorf("%s is in the profile %q, want %q", name, got, want)
-	}
-	return nil
+	return strings.TrimSpace(string(b)), err
 }

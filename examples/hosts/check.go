@@ -12,7 +12,7 @@ import (
 
 // host is the machine that this program runs on, as its user sees it: through command lines and ports.
 type host struct {
-	lane, stores, bin, packages, older, out string
+	lane, stores, bin, packages, older, readmeFile, out string
 
 	patience time.Duration // with a step
 

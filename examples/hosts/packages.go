@@ -12,7 +12,7 @@ import (
 
 // readme does what the README says, word for word.
 func (h *host) readme(ctx context.Context) (string, error) {
-	b, err := os.ReadFile("README.md")
+	b, err := os.ReadFile(h.readmeFile)
 	if err != nil {
 		return "", err
 	}

@@ -14,8 +14,8 @@ import (
 
 // suite tries lanes, one after the other. All of them are up until the end, for what one has frozen is restored on the others.
 type suite struct {
-	lab, bin, packages, older, dir, out string
-	lanes                               []lane
+	lab, bin, packages, older, readme, dir, out string
+	lanes                                       []lane
 }
 
 // phases are what is done on each lane before it is done to the next one; the host does something between them.
@@ -33,7 +33,7 @@ const (
 )
 
 func (s *suite) run(ctx context.Context) (err error) {
-	for _, dir := range []*string{&s.lab, &s.bin, &s.packages, &s.older, &s.out} {
+	for _, dir := range []*string{&s.lab, &s.bin, &s.packages, &s.older, &s.readme, &s.out} {
 		if *dir, err = filepath.Abs(*dir); err != nil {
 			return err
 		}
@@ -164,7 +164,7 @@ func (s *suite) check(ctx context.Context, l lane, phase string) error {
 		steps *= 10
 	}
 	return s.labCommand(ctx, l, "exec", "--", filepath.Join(s.bin, "hosts"), "check", phase, "--patience", steps.String(),
-		"--lane", l.Name, "--stores", "/host"+filepath.Join(s.dir, "stores"), "--bin", "/host"+s.bin, "--packages", "/host"+s.packages, "--older", "/host"+s.older, "--out", "/host"+s.out)
+		"--lane", l.Name, "--stores", "/host"+filepath.Join(s.dir, "stores"), "--bin", "/host"+s.bin, "--packages", "/host"+s.packages, "--older", "/host"+s.older, "--readme", "/host"+s.readme, "--out", "/host"+s.out)
 }
 
 // down takes all lanes down, and what they have stored away.

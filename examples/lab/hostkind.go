@@ -22,8 +22,13 @@ type hostKind struct {
 	runc     string // a key of runcVersions, or "" for Debian's
 	live     bool   // containers run on while dockerd is restarted
 	nomad    string // a key of nomadVersions, or "" for the one that nomad/go.mod pins
-	store    string // that of Docker's images: overlay2 or containerd
+	store    string // that of Docker's images: overlay2, which "" is as well, or containerd
 }
+
+const (
+	overlay2   = "overlay2"
+	containerd = "containerd"
+)
 
 // dockerVersions are the modules that become dockerd; runcVersions and nomadVersions the newest of each series.
 var (
@@ -43,7 +48,7 @@ func (k *hostKind) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&k.docker, "docker", "", "Docker Engine of this major version, built from source, in place of Debian's: 29")
 	flags.StringVar(&k.runc, "runc", "", "runc of this series, built from source, in place of Debian's: 1.4 or 1.5")
 	flags.StringVar(&k.nomad, "nomad-version", "", "Nomad of this series in place of the usual one: 1.10")
-	flags.StringVar(&k.store, "image-store", "overlay2", "where Docker keeps images: overlay2 or containerd")
+	flags.StringVar(&k.store, "image-store", overlay2, "where Docker keeps images: overlay2 or containerd")
 }
 
 func (k hostKind) check() error {
@@ -56,10 +61,10 @@ func (k hostKind) check() error {
 	if _, ok := nomadVersions[k.nomad]; k.nomad != "" && !ok {
 		return fmt.Errorf("--nomad-version %s: the lab knows how to build 1.10, and has %s", k.nomad, nomadVersion)
 	}
-	if k.store != "overlay2" && k.store != "containerd" {
+	if k.store != "" && k.store != overlay2 && k.store != containerd {
 		return fmt.Errorf("--image-store %s: it is overlay2 or containerd", k.store)
 	}
-	if (k.systemd || k.vm) && (k.docker != "" || k.runc != "" || k.live || k.store != "overlay2") {
+	if (k.systemd || k.vm) && (k.docker != "" || k.runc != "" || k.live || k.store == containerd) {
 		return errors.New("--systemd, --vm: such nodes have Docker and runc as Debian installs them; leave out --docker, --runc, --live-restore and --image-store")
 	}
 	return nil

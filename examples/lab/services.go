@@ -75,10 +75,10 @@ func (n *Node) dockerd(dir string, o upOptions) service {
 	if o.host.live {
 		config["live-restore"] = true
 	}
-	if o.host.store == "containerd" {
+	if o.host.store == containerd {
 		config["features"] = map[string]bool{"containerd-snapshotter": true}
 	} else {
-		config["storage-driver"] = "overlay2"
+		config["storage-driver"] = overlay2
 	}
 	daemonJSON, err := json.MarshalIndent(config, "", "  ")
 	if err != nil {
