@@ -18,13 +18,19 @@ import (
 
 // The lab names the agent it caches; the nested module decides what is built.
 func TestNomadVersionIsThePinnedOne(t *testing.T) {
-	mod, err := os.ReadFile("nomad/go.mod")
-	if err != nil {
-		t.Fatal(err)
+	pinned := map[string]string{"nomad": nomadVersion}
+	for series, version := range nomadVersions {
+		pinned["nomad-"+series] = version
 	}
-	m := regexp.MustCompile(`github\.com/hashicorp/nomad v(\S+)`).FindSubmatch(mod)
-	if m == nil || string(m[1]) != nomadVersion {
-		t.Fatalf("nomad/go.mod pins %q, nomadVersion is %s", m, nomadVersion)
+	for dir, version := range pinned {
+		mod, err := os.ReadFile(filepath.Join(dir, "go.mod"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := regexp.MustCompile(`github\.com/hashicorp/nomad v(\S+)`).FindSubmatch(mod)
+		if m == nil || string(m[1]) != version {
+			t.Errorf("%s/go.mod pins %q, the lab takes it for %s", dir, m, version)
+		}
 	}
 }
 

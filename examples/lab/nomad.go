@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -25,15 +23,12 @@ type nomadBinary struct{ path string }
 // nomad returns the Nomad agent, built from its source if this machine has none of this version: HashiCorp's releases
 // may be out of reach, and the module proxy is needed anyway.
 func (l *Lab) nomad(ctx context.Context, k hostKind) (nomadBinary, error) {
-	version, find := nomadVersion, nomadModule
+	version, module := nomadVersion, "nomad"
 	if k.nomad != "" {
-		version = nomadVersions[k.nomad]
-		find = func(ctx context.Context) (string, error) {
-			return moduleSource(ctx, "github.com/hashicorp/nomad@v"+version)
-		}
+		version, module = nomadVersions[k.nomad], "nomad-"+k.nomad
 	}
 	dir, err := l.cached(ctx, "nomad-"+version, func(tmp string) error {
-		source, err := find(ctx)
+		source, err := nomadModule(ctx, module)
 		if err != nil {
 			return err
 		}
@@ -57,25 +52,13 @@ func (l *Lab) nomad(ctx context.Context, k hostKind) (nomadBinary, error) {
 	return nomadBinary{filepath.Join(dir, "nomad")}, nil
 }
 
-// nomadModule finds the directory of the module that pins Nomad. It can't be embedded, because it is a module.
-func nomadModule(ctx context.Context) (string, error) {
+// nomadModule finds the directory of a module that pins Nomad. It can't be embedded, because it is a module.
+func nomadModule(ctx context.Context, name string) (string, error) {
 	out, err := exec.CommandContext(ctx, "go", "list", "-f", "{{.Dir}}", "github.com/criu-docker/criu-docker/examples/lab").Output()
 	if err != nil {
 		return "", fmt.Errorf("find the source of the lab (call it from the checkout for the first time): %w", err)
 	}
-	return filepath.Join(strings.TrimSpace(string(out)), "nomad"), nil
-}
-
-// moduleSource returns the directory of a module's source. A program is built there as its own authors do, with what they replace and pin.
-func moduleSource(ctx context.Context, module string) (string, error) {
-	cmd := exec.CommandContext(ctx, "go", "mod", "download", "-json", module)
-	cmd.Dir = "/"
-	out, err := cmd.Output()
-	var m struct{ Dir, Error string }
-	if jerr := json.Unmarshal(out, &m); err != nil || jerr != nil {
-		return "", fmt.Errorf("download %s: %w: %s", module, errors.Join(err, jerr), m.Error)
-	}
-	return m.Dir, nil
+	return filepath.Join(strings.TrimSpace(string(out)), name), nil
 }
 
 // Server and client are two agents: tests restart the client, and a client that is not up before its server has a
