@@ -215,9 +215,12 @@ func page() string {
 # What is the clone's
 
 A clone is the donor's processes in a container of its own. This page goes through every key of the Docker Engine's request for
-a container, as they were compared by a test: a container that booted and a clone of the same request, by what the kernel tells of
-them (mounts with their flags, propagation and sizes, limits, control groups, OOM score, namespaces, capabilities, seccomp,
-user and groups, command, environment, directory, umask, files in /etc, network interfaces).
+a container. A test compared a container that booted with a clone of the same request, by what the kernel reports of both: mounts
+with their flags, propagation and sizes, limits, control groups, OOM score, namespaces, capabilities, seccomp, user and groups,
+command, environment, directory, umask, files in /etc, and network interfaces.
+
+- [HostConfig](#hostconfig): mounts, network, privileges, limits and devices
+- [Config](#config): command, environment, user and labels
 
 | | |
 |---|---|
@@ -234,10 +237,13 @@ user and groups, command, environment, directory, umask, files in /etc, network 
 		fmt.Fprintf(&b, "| *%s* | %s |\n", v.verdict, v.means)
 	}
 	b.WriteString(`
-The donor's are: its memory, and so whatever was computed at boot; open files and their contents, on volumes and bind mounts
-where these [lack them](mounts.md); what is in /dev and in each
-tmpfs; the variable ` + "`HOSTNAME`" + ` and those that an orchestrator sets for each allocation; what the app has set itself since it
-was started, such as mounts, umask, limits and OOM scores.
+A clone has these from its donor:
+
+- memory, and so whatever was computed at boot;
+- open files and their contents, on volumes and bind mounts where these [lack them](mounts.md);
+- what is in /dev and in each tmpfs;
+- the variable ` + "`HOSTNAME`" + ` and those that an orchestrator sets for each allocation;
+- what the app itself has set since it was started, such as mounts, umask, limits and OOM scores.
 `)
 	section := ""
 	for _, k := range keys {
