@@ -8,8 +8,8 @@ import (
 	"github.com/criu-docker/criu-docker/shared/store"
 )
 
-// allowedStores are the stores that tasks may name beside the plugin's own. A snapshot is a process image, so who chooses the store
-// chooses what runs, with which privileges.
+// allowedStores are the stores that tasks may name beside the plugin's own. A snapshot is a process image, so the choice
+// of a store is a choice of what runs, with which privileges.
 type allowedStores []allowedStore
 
 // allowedStore is one entry of allow_stores.

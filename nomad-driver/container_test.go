@@ -62,7 +62,7 @@ func TestNoContainerLooksLikeOneOfTheDockerDriver(t *testing.T) {
 	require.ErrorContains(t, err, `labels has com.hashicorp.nomad.alloc_id = "x"`)
 }
 
-// A removal by somebody else kills the container: its exit code alone would not say why.
+// A removal from outside kills the container: its exit code alone would not say why.
 func TestRemovalBySomebodyElseIsSaid(t *testing.T) {
 	result, _ := exitResult(&container.State{Status: container.StateRemoving, ExitCode: 137})
 	require.ErrorIs(t, result.Err, errVanished)

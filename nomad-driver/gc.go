@@ -18,7 +18,7 @@ import (
 	"github.com/criu-docker/criu-docker/shared/restore"
 )
 
-// cleanUpPeriodically removes what nobody needs any more, once a period until the plugin ends. At the plugin's start it
+// cleanUpPeriodically removes what is not needed any more, once a period until the plugin ends. At the plugin's start it
 // looks only at what containers have left that are gone: Nomad is yet to hand over the tasks that run.
 func (d *Driver) cleanUpPeriodically() {
 	for first := true; ; first = false {
@@ -121,7 +121,7 @@ func (d *Driver) removeDanglingNetworks(ctx context.Context, eng *engine.Engine,
 		if err != nil {
 			log.Warn("looking for dangling networks", "error", err)
 		}
-		// Where no task of ours was in it, nothing reports whether anybody still is.
+		// If no task of ours was in it, it can't be known whether anything still is.
 		if allocDir == "" || !isGone(allocDir) || time.Since(time.Unix(c.Created, 0)) < s.creationGrace {
 			continue
 		}

@@ -23,7 +23,7 @@ import (
 	"github.com/criu-docker/criu-docker/shared/restore"
 )
 
-// errVanished is the result of a task whose container somebody else removed.
+// errVanished is the result of a task whose container was removed from outside.
 var errVanished = errors.New("the container was removed by somebody other than Nomad")
 
 // taskHandle is a task with its container.

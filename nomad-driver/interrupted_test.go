@@ -68,7 +68,7 @@ func TestDanglingContainersAreRemoved(t *testing.T) {
 	require.Len(t, b.containers(kept), 1)
 }
 
-// The container of an allocation that no agent has any more belongs to nobody, whichever agent it was.
+// The container of an allocation that no agent has any more has no owner, whichever agent it was.
 func TestContainersWithoutAllocationAreRemoved(t *testing.T) {
 	b := newTestbed(t, "")
 	cfg := b.task(sleeping)
@@ -100,7 +100,7 @@ func (b *testbed) sweepDangling(s settings) {
 	b.driver.removeDangling(b.engine, s)
 }
 
-// A clone's directory and its request go with its container, also when somebody else removed that.
+// A clone's directory and its request go with its container, even if that was removed from outside.
 func TestNothingOfACloneIsLeft(t *testing.T) {
 	dir := t.TempDir()
 	b := newTestbed(t, "snapshot {\n store = \""+dir+"\"\n}")

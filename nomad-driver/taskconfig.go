@@ -283,7 +283,7 @@ type startPlan struct {
 }
 
 // plan completes the task's snapshot block by the plugin's configuration. A task may only name a store that the
-// operator allows: a snapshot is a process image, so who chooses the store chooses what runs, with which privileges.
+// operator allows: a snapshot is a process image, so the choice of a store is a choice of what runs, with which privileges.
 func (tc *taskConfig) plan(s settings) (startPlan, error) {
 	p := startPlan{
 		policy:  restore.Policy(s.Snapshot.Policy),

@@ -75,7 +75,7 @@ func deleteRef(ctx context.Context, s store.Store, name, digest string) error {
 		switch {
 		case err == nil, errors.Is(err, store.ErrNotFound):
 			return nil
-		case !errors.Is(err, store.ErrConflict): // somebody was faster: see what is there now
+		case !errors.Is(err, store.ErrConflict): // another publication was faster: see what is there now
 			return fmt.Errorf("delete snapshot %s from %s: %w", name, s.URL(), err)
 		}
 	}

@@ -191,7 +191,7 @@ func TestCancelled(t *testing.T) {
 	}
 }
 
-// TestKilledWhileBooting: nobody is left who could remove the donor. The next build does, on whatever image.
+// TestKilledWhileBooting: nothing is left that could remove the donor. The next build does, whatever its image.
 func TestKilledWhileBooting(t *testing.T) {
 	s, img, other, p := directory(t), newImage(t), newImage(t), newProject(t)
 	p.configure(t, neverReady(s, img.tag))

@@ -19,7 +19,7 @@ const dockerHub = "https://index.docker.io/v1/"
 // the engine has the image: then no credential helper is bothered.
 func pullAuth(ctx context.Context, eng *engine.Engine, image string) (string, error) {
 	if _, err := eng.Client.ImageInspect(ctx, image); !engine.IsNotFound(err) {
-		return "", nil // a failure is reported by whoever looks for the image next
+		return "", nil // the next look for the image reports a failure
 	}
 	return registryAuth(image)
 }

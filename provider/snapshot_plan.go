@@ -256,7 +256,7 @@ func replacement(ctx context.Context, state, plan *snapshotModel, imagePorts []s
 	if !plan.Ref.Equal(state.Ref) {
 		replace.Append(path.Root("image_id"), path.Root("ref"))
 	}
-	// A configuration that resolves to the ref of an imported snapshot adopts that: what else was frozen, nobody can say.
+	// A configuration that resolves to the ref of an imported snapshot adopts that: what else was frozen is not known.
 	if state.imported() {
 		return replace, nil
 	}

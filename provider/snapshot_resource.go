@@ -141,7 +141,7 @@ func buildError(err error) diag.Diagnostic {
 	}
 }
 
-// Read looks the snapshot up. It is gone when its ref is gone, leads to a publication of somebody else, or leads to content
+// Read looks the snapshot up. It is gone when its ref is gone, leads to another's publication, or leads to content
 // that is not there; every other failure is an error, so that a store that is down takes nothing out of the state.
 func (r *snapshotResource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
 	var state snapshotModel

@@ -303,7 +303,7 @@ func TestLostContentIsPlannedAgain(t *testing.T) {
 	}})
 }
 
-// TestTakenOverIsPlannedAgain: somebody else published under our ref.
+// TestTakenOverIsPlannedAgain: another build has published under our ref.
 func TestTakenOverIsPlannedAgain(t *testing.T) {
 	s, img := directory(t), newImage(t)
 	config := hcl(s, img.tag, "")

@@ -65,7 +65,7 @@ func (r *results) clonesChart() ([]byte, error) {
 		}
 	}
 	ticks := plot.ConstantTicks{{Value: 1, Label: "1"}}
-	if _, ok := r.median(crowdApp, all, crowdPath(pathCold, crowd)); ok { // without the crowds, one container is no curve
+	if _, ok := r.median(crowdApp, all, crowdPath(pathCold, crowd)); ok { // without the crowds, one container is not a curve
 		add(0, pathCold, 1)
 		add(0, crowdPath(pathCold, crowd), crowd)
 		add(1, pathApps, crowd)

@@ -18,7 +18,7 @@ const (
 )
 
 // publish copies the results of the last runs into the documentation: the page and the charts into docs, the page's table
-// of starts and what the demo found into the README. Nobody copies figures by hand.
+// of starts and what the demo found into the README. No figures are copied by hand.
 func publish(results, checkout string) error {
 	contents := map[string][]byte{}
 	for _, name := range append(slices.Sorted(maps.Keys(pictures)), "bench.md", "demo.txt") {

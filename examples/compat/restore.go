@@ -178,7 +178,7 @@ const (
 	idleMargin  = 20 * time.Millisecond // in a window: 2 % of a processor
 )
 
-// idle reports clones that take more of a processor than a cold container, when nobody asks anything of them. Right after a start they
+// idle reports clones that take more of a processor than a cold container, when they have nothing to do. Right after a start they
 // may, so one quiet window is enough.
 func (n *node) idle(ctx context.Context, cold string, ids []string) error {
 	busy := map[string]error{}

@@ -9,7 +9,7 @@ import (
 )
 
 // askTLS returns the random bytes that a server put into a handshake, and the name of the key that its session ticket is
-// encrypted with: whoever has that key reads the sessions.
+// encrypted with: with that key, the sessions can be read.
 func askTLS(ctx context.Context, address string) (serverRandom, ticketKey string, err error) {
 	tcp, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
 	if err != nil {

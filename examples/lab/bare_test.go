@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// What the README tells those to do who already have Docker and CRIU, on a machine that knows nothing of criu-docker.
+// What the README tells users to do who already have Docker and CRIU, on a machine that knows nothing of criu-docker.
 func TestHostWithoutTheRuntimeIsMadeFit(t *testing.T) {
 	l := newTestLab(t)
 	l.up(t)

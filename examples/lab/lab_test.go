@@ -68,7 +68,7 @@ func TestIdentifyNamesThisProcessOnly(t *testing.T) {
 	}
 }
 
-// TestProcessOfAReusedPidIsNotEnded: what has the pid now is somebody else's.
+// TestProcessOfAReusedPidIsNotEnded: the process that has the pid now is another.
 func TestProcessOfAReusedPidIsNotEnded(t *testing.T) {
 	other := exec.Command("sleep", "3600")
 	if err := other.Start(); err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/criu-docker/criu-docker/nomad-driver/foreign"
 )
 
-// errNoReader means that nobody collects the task's logs any more. To resume the task is to resume its forwarder, too.
+// errNoReader means that the task's logs are not collected any more. Resuming the task resumes its forwarder, too.
 var errNoReader = errors.New("nobody reads the task's log pipe")
 
 // readerPatience is how long a missing reader is waited for: the agent may be restarting.

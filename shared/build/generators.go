@@ -55,7 +55,7 @@ func generatorsOf(pids []int) []string {
 	return found
 }
 
-// sharedRandomness warns of generators that nobody seeds anew.
+// sharedRandomness warns of generators that nothing seeds anew.
 func sharedRandomness(generators []string, hooks int) []string {
 	if len(generators) == 0 || hooks > 0 {
 		return nil

@@ -53,7 +53,7 @@ func Snapshot(ctx context.Context, eng *engine.Engine, opts Options) (*Result, e
 			return nil, fmt.Errorf("snapshot %s in %s: %w", ref, opts.Store.URL(), err)
 		}
 		result := &Result{Ref: ref, Manifest: published.Manifest, Config: cfg, Existed: true}
-		if cfg.Host.CPUBaseline != opts.CPU { // it is no part of the ref
+		if cfg.Host.CPUBaseline != opts.CPU { // it is not part of the ref
 			result.Warnings = append(result.Warnings, fmt.Sprintf("the snapshot that the store has was built with cpu = %q, and %q was asked for: "+
 				"build it anew (--force)", cfg.Host.CPUBaseline, opts.CPU))
 		}
@@ -89,7 +89,7 @@ func makeSnapshot(ctx context.Context, eng *engine.Engine, opts Options, t resol
 		switch {
 		case err != nil:
 			err = errors.Join(err, cleanup)
-		case cleanup != nil: // the snapshot is published, and whoever asked for it must get to know it
+		case cleanup != nil: // the snapshot is published, and the caller must get to know it
 			p.warn("the donor could not be removed, the next build will try again: %v", cleanup)
 		}
 		if result != nil {
@@ -227,7 +227,7 @@ func total(ranges []snapshot.Range) (n int64) {
 	return n
 }
 
-// publish puts a snapshot into the store. What a publication that fails has uploaded is removed again: nobody else would.
+// publish puts a snapshot into the store. What a publication that fails has uploaded is removed again: nothing else would.
 func publish(ctx context.Context, s store.Store, ref snapshot.Ref, force bool, src snapshot.Source, p *progress) (ocispec.Descriptor, snapshot.Config, error) {
 	manifest, cfg, err := packAndName(ctx, s, ref, force, src, p)
 	if err == nil {
@@ -246,7 +246,7 @@ func publish(ctx context.Context, s store.Store, ref snapshot.Ref, force bool, s
 	return ocispec.Descriptor{}, snapshot.Config{}, fmt.Errorf("publish to %s: %w", s.URL(), err)
 }
 
-// packAndName packs src and names it. The ref comes last: until then nobody can find the snapshot. With force it replaces what
+// packAndName packs src and names it. The ref comes last: until then the snapshot can't be found. With force it replaces what
 // is there by then, which need not be what was there before the boot.
 func packAndName(ctx context.Context, s store.Store, ref snapshot.Ref, force bool, src snapshot.Source, p *progress) (manifest ocispec.Descriptor, cfg snapshot.Config, err error) {
 	done, err := s.Publishing(ctx)
@@ -323,7 +323,7 @@ func (p *progress) warn(format string, args ...any) {
 	}
 }
 
-// sweep removes what killed builds left. What it can't remove in time is no reason not to build.
+// sweep removes what killed builds left. What it can't remove in time does not keep a build from starting.
 func (p *progress) sweep(ctx context.Context, eng *engine.Engine, dir string) {
 	ctx, cancel := context.WithTimeoutCause(ctx, cleanupTimeout, fmt.Errorf("not done within %s", cleanupTimeout))
 	defer cancel()

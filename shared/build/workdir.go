@@ -91,7 +91,7 @@ func sweepRequests(ctx context.Context, eng *engine.Engine, dir string) error {
 	for _, id := range ids {
 		req, err := runDir.ReadRequest(id)
 		if err != nil || filepath.Dir(filepath.Dir(req.CheckpointDir)) != dir {
-			continue // another's, and one that can't be read is nobody's to guess
+			continue // another's; of one that can't be read, the owner can't be guessed
 		}
 		if _, err := eng.Client.ContainerInspect(ctx, id); engine.IsNotFound(err) {
 			errs = append(errs, runDir.Forget(id))

@@ -68,7 +68,7 @@ func TestLayerOfADonor(t *testing.T) {
 	}, got, "as an OCI layer")
 }
 
-// TestLayerWithSockets: an archive has no place for sockets, and whoever makes it is told which they are.
+// TestLayerWithSockets: an archive has no place for sockets, and its maker is told which they are.
 func TestLayerWithSockets(t *testing.T) {
 	upper, file := t.TempDir(), filepath.Join(t.TempDir(), "rootfs.tar")
 	require.NoError(t, os.WriteFile(upper+"/file", nil, 0o600))

@@ -146,7 +146,7 @@ func (e *Entry) Release() {
 // time one fetches and the others wait; when it fails or gives up, the next one tries for itself.
 func (c *Cache) Get(ctx context.Context, s store.Store, manifest ocispec.Descriptor) (*Entry, error) {
 	e, err := c.get(ctx, s, manifest, c.fetchWhole)
-	if err == nil && e.Filling != nil { // somebody else has begun it
+	if err == nil && e.Filling != nil { // another process has begun it
 		e.Filling.hasty = true
 		if err = e.Filling.FetchAll(ctx); err != nil {
 			e.Release()
@@ -159,7 +159,7 @@ func (c *Cache) Get(ctx context.Context, s store.Store, manifest ocispec.Descrip
 }
 
 // Begin is Get for those who can go on without the memory that CRIU leaves to a page server: where that is not there, the
-// entry has a Filling, which remembers s. Somebody must see to it that the filling comes to its end.
+// entry has a Filling, which remembers s. The caller must see to it that the filling comes to its end.
 func (c *Cache) Begin(ctx context.Context, s store.Store, manifest ocispec.Descriptor) (*Entry, error) {
 	e, err := c.get(ctx, s, manifest, c.fetchFiles)
 	if err == nil && e.Filling != nil {
@@ -234,7 +234,7 @@ func (c *Cache) held(ctx context.Context, manifest ocispec.Descriptor, name stri
 		if e.Filling, err = c.filling(name, src); !errors.Is(err, fs.ErrNotExist) {
 			break
 		}
-		// Somebody has made it whole in between.
+		// Another process has made it whole in between.
 	}
 	if err != nil {
 		return nil, errors.Join(err, lock.Release())
@@ -317,7 +317,7 @@ func (c *Cache) checkSizes(name string) error {
 	return nil
 }
 
-// removeLeftovers removes what lies in tmp and belongs to nobody: its lock can be had.
+// removeLeftovers removes what lies in tmp and has no owner: its lock is free.
 func (c *Cache) removeLeftovers() error {
 	names, err := c.dir.Dirs(tmpDir, tmpNames)
 	if err != nil {
@@ -330,7 +330,7 @@ func (c *Cache) removeLeftovers() error {
 		}
 		lock, err := filelock.Try(c.path(locksDir, owner), filelock.Exclusive)
 		if errors.Is(err, filelock.ErrLocked) {
-			continue // somebody is at work on it
+			continue // a process is at work on it
 		}
 		if err != nil {
 			return err

@@ -110,7 +110,7 @@ func (c *Cache) clone(e *Entry, id, hostname string) (Clone, error) {
 type cloneParts struct{ delta, mountFiles, filling bool }
 
 // buildClone fills dir, and tells what is in it. Nothing is
-// synced, so that nobody waits for it: where the machine goes down before it is on disk, CRIU finds no checkpoint.
+// synced, so that nothing waits for it: if the machine goes down before it is on disk, CRIU finds no checkpoint.
 func buildClone(dir string, e *Entry, hostname string) (parts cloneParts, err error) {
 	from, to := filepath.Join(e.Dir, snapshot.CheckpointName), filepath.Join(dir, snapshot.CheckpointName)
 	if err := os.MkdirAll(to, 0o700); err != nil {

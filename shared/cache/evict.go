@@ -18,7 +18,7 @@ import (
 	"github.com/criu-docker/criu-docker/shared/snapshot"
 )
 
-// evictionLock is the lock of whoever makes room, so that two don't remove twice as much as is needed.
+// evictionLock is held while room is made, so that two don't remove twice as much as is needed.
 const evictionLock = "eviction"
 
 // Item is a snapshot in the cache, for listings.
@@ -168,7 +168,7 @@ func (c *Cache) inFlight(except string) (n int64, err error) {
 			return 0, err
 		}
 		var cfg snapshot.Config
-		if json.Unmarshal(b, &cfg) == nil { // what is half-written belongs to nobody any more
+		if json.Unmarshal(b, &cfg) == nil { // what is half-written has no owner any more
 			n += cfg.Sizes.Unpacked()
 		}
 	}
@@ -183,7 +183,7 @@ func (c *Cache) evict(name string) error {
 	if err != nil {
 		return err
 	}
-	// Only under the lock: whoever makes a clone holds an entry.
+	// Only under the lock: an entry is held while a clone is made from it.
 	users, err := c.users()
 	if err != nil {
 		return errors.Join(err, lock.Release())

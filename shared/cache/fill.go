@@ -19,7 +19,7 @@ import (
 	"github.com/criu-docker/criu-docker/shared/store"
 )
 
-// fill fetches a snapshot unless somebody else has done so meanwhile. It becomes visible by a rename, when everything is
+// fill fetches a snapshot unless another process has done so meanwhile. It becomes visible by a rename, when everything is
 // there that fetch is to bring.
 func (c *Cache) fill(ctx context.Context, s store.Store, manifest ocispec.Descriptor, name string, fetch fetcher) error {
 	lock, err := filelock.Acquire(ctx, c.path(locksDir, name), filelock.Exclusive)

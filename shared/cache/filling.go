@@ -27,8 +27,8 @@ import (
 )
 
 // Filling is the memory of a snapshot that is still being fetched. Any number of processes may fill the same one: a frame is
-// fetched by one of them, checked, written, and only then marked as present, in a file that they share. A process that
-// is killed over it leaves the rest to the others, or to the next one.
+// fetched by one of them, checked, written, and only then marked as present, in a file that they share. A process that is
+// killed meanwhile leaves the rest to the others, or to the next one.
 type Filling struct {
 	dir     string
 	source  *source
@@ -61,7 +61,7 @@ const (
 	restInFlight  = 2
 )
 
-// Priorities (nice(1)) with which frames are fetched that nobody waits for yet: those that the app needs first, and the others.
+// Priorities (nice(1)) with which frames are fetched that nothing waits for yet: those that the app needs first, and the others.
 const (
 	firstNice = 5
 	restNice  = 10

@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// explanation says what one of CRIU's error messages means for somebody who builds or starts a snapshot. Meaning and
+// explanation says what one of CRIU's error messages means for users who build or start a snapshot. Meaning and
 // remedy may refer to the pattern's groups as ${1}, ${2}, …
 type explanation struct {
 	pattern *regexp.Regexp

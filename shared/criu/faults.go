@@ -9,7 +9,7 @@ const LastSpinning = "4.2.1"
 // lastSearching is the newest CRIU that can't open by their handles what an app watches on overlayfs.
 const lastSearching = "4.2.1"
 
-// Faults tells of a version of CRIU what it gets wrong by itself and later ones don't, in one sentence each.
+// Faults returns what a version of CRIU gets wrong by itself and later versions don't, in one sentence each.
 func Faults(version string) (faults []string) {
 	for _, f := range []struct{ last, what string }{
 		{lastSearching, "what an app watches (inotify) is searched for in its whole container when it is frozen, and must still have a name"},

@@ -224,7 +224,7 @@ func regPath(reg *regfile.RegFileEntry) string {
 	return "/" + reg.GetName()
 }
 
-// describeSocket returns false if the file is no socket.
+// describeSocket returns false if the file is not a socket.
 func describeSocket(file *fdinfo.FileEntry) (Socket, bool) {
 	switch {
 	case file.GetIsk() != nil:

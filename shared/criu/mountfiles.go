@@ -49,7 +49,7 @@ func MountFiles(dir string) ([]MountFile, error) {
 	return slices.Compact(list), err
 }
 
-// HeldFiles lists what was held on mounts from outside in a checkpoint, by path: what is open, mapped, or somebody's directory or program,
+// HeldFiles lists what was held on mounts from outside in a checkpoint, by path: what is open, mapped, or the directory or program of a process,
 // what is watched (inotify), and, without a mode, what CRIU makes anew beside others (sockets that are bound, and files that were deleted).
 func HeldFiles(dir string) ([]HeldFile, error) {
 	list, err := (&imageDir{path: dir}).heldFiles()

@@ -39,7 +39,7 @@ func (o Options) ConfigFile() string {
 	case TCPEstablished:
 		b.WriteString("tcp-established\n")
 	default:
-		// A client that waits to be accepted is treated as one that was accepted: the connection ends.
+		// A connection that waits to be accepted is treated like one that has been: it ends.
 		// The network needn't be locked for connections that end anyway. It would be at restores as well, when the engine wires it, and
 		// fails on one with IPv6 since it can't announce the address.
 		b.WriteString("tcp-close\nskip-in-flight\nnetwork-lock skip\n")

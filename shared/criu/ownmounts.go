@@ -129,7 +129,7 @@ func setBind(m *mnt.MntEntry, own OwnMount, number int) {
 	var shared, master uint32
 	if own.Slave {
 		flags |= unix.MS_SLAVE
-		// CRIU copies the peer group of the source; the number only has to be nobody else's.
+		// CRIU copies the peer group of the source; the number only has to be unused.
 		const firstGroup = 1 << 30
 		master = firstGroup + uint32(number)
 	}

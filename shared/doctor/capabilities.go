@@ -59,7 +59,7 @@ func (c Check) judge(needed, useful []string, remedy string) Check {
 	return c.ok("all that CRIU needs")
 }
 
-// enginePid asks the kernel who listens at the engine's socket.
+// enginePid asks the kernel which process listens at the engine's socket.
 func enginePid(address string) (int, error) {
 	url, err := client.ParseHostURL(address)
 	if err != nil {

@@ -152,7 +152,7 @@ func TestIdentity(t *testing.T) {
 	require.NotContains(t, l.sh(none.ContainerID, "cat /tmp/told"), "exec")
 }
 
-// told checks what the app of a clone was told, after what its donor was. Nobody waits for what becomes of a signal.
+// told checks what the app of a clone was told, after what its donor was. Nothing waits for what becomes of a signal.
 func (l *lab) told(id string, i ociruntime.Identity, before ...string) {
 	l.Helper()
 	lines := func() []string { return strings.Split(strings.TrimSpace(l.sh(id, "cat /tmp/told")), "\n") }
@@ -198,7 +198,7 @@ func TestHookThatFails(t *testing.T) {
 	}
 }
 
-// TestClientsWaitForHooks: while hooks run, who connects from outside is refused, as before the start.
+// TestClientsWaitForHooks: while hooks run, connections from outside are refused, as before the start.
 func TestClientsWaitForHooks(t *testing.T) {
 	l := newLab(t)
 	spec := l.witnessed()

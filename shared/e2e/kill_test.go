@@ -30,7 +30,7 @@ import (
 	"github.com/criu-docker/criu-docker/shared/store"
 )
 
-// The app has some megabytes that neither compress nor are zero, so that there is time to kill whoever writes them.
+// The app has some megabytes that neither compress nor are zero, so that there is time to kill the process that writes them.
 const heavy = `x=$(head -c 6000000 /dev/urandom | base64)` + signalled
 
 // randomPoints returns a source of random numbers; the seed of a failed run can be given again in E2E_SEED.
@@ -169,8 +169,8 @@ func (l *lab) wholeOrAbsent(ref snapshot.Ref) {
 	require.NoError(l, l.store.DeleteRef(l.ctx, ref.String(), entry.Generation))
 }
 
-// When any of the processes that bring a clone to life is killed, the restore ends with it: the container boots cold or is gone,
-// and the reason is told. A clone that runs needs none of them any more, but for its page server, until that is done.
+// If any of the processes that bring a clone to life is killed, the restore ends with it: the container boots cold or is
+// gone, and the reason is reported. A clone that runs needs none of them any more, but for its page server, until that is done.
 func TestRestoreKilledAtRandomPoints(t *testing.T) {
 	l := newLab(t)
 	random := randomPoints(t)

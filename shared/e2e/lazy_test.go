@@ -172,7 +172,7 @@ func TestCloneAnswersWhileItsMemoryIsStillDownloaded(t *testing.T) {
 	require.True(t, e.Warm)
 }
 
-// filled waits until nothing of a clone's memory is missing any more, and nobody serves it.
+// filled waits until nothing of a clone's memory is missing any more, and no server is left.
 func (l *lab) filled(id string) {
 	l.Helper()
 	l.eventually(func() bool { return victims["pages"](id) == -1 && victims["supervisor"](id) == -1 }, "the page server is done")

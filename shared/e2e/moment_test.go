@@ -61,8 +61,8 @@ sleep 0.01 until File.exist?("/tmp/over"); s.accept.close; sleep`,
 	}
 }
 
-// TestFreezeWhileClientsWait: who has connected and was not accepted yet keeps nobody from freezing the app. The connection ends as
-// those do that the app has accepted.
+// TestFreezeWhileClientsWait: a client that has connected and was not accepted yet doesn't keep the app from being frozen. The
+// connection ends as those do that the app has accepted.
 func TestFreezeWhileClientsWait(t *testing.T) {
 	l := newLab(t)
 	spec := l.ruby(`require "socket"; $stdout.sync = true; s = TCPServer.new(80); puts "up"

@@ -211,7 +211,7 @@ func TestFilesOnOtherVolumes(t *testing.T) {
 	require.Empty(t, tree(t, filepath.Join(whole, fmt.Sprintf("part%d", parts))))
 }
 
-// TestFilesOnMountsOfStartsThatAreKilled: whoever is killed, the mount is as it was, or the clone runs and has its files.
+// TestFilesOnMountsOfStartsThatAreKilled: whichever process is killed, the mount is as it was, or the clone runs and has its files.
 func TestFilesOnMountsOfStartsThatAreKilled(t *testing.T) {
 	l := newLab(t)
 	random := randomPoints(t)

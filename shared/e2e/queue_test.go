@@ -62,7 +62,7 @@ func TestBuildsQueue(t *testing.T) {
 	require.NoError(t, <-built)
 }
 
-// occupy takes all places of a queue of this machine. queued waits until somebody waits behind that.
+// occupy takes all places of a queue of this machine. queued waits until a start or build waits behind that.
 func (l *lab) occupy(queue string, places int) (free, queued func()) {
 	l.Helper()
 	var held []*turn.Turn

@@ -62,7 +62,7 @@ func TestSweepsAtOnce(t *testing.T) {
 }
 
 // TestBuildThatCannotCleanUp: a mount in the build's directory keeps it from being removed. The snapshot is published all the
-// same, and whoever asked for it gets it, with a warning; so does the next build, whose sweep can't finish.
+// same, and the caller gets it, with a warning; so does the next build, whose sweep can't finish.
 func TestBuildThatCannotCleanUp(t *testing.T) {
 	l := newLab(t)
 	options := build.Options{

@@ -10,7 +10,7 @@ import (
 )
 
 // TestFreezeOfAStoppedProcess: below the freezer of cgroup v1, CRIU would wait for a stopped process for ever, and so would
-// everybody who asks the engine about the container. The build says which process it is, and the next one works.
+// every call to the engine about the container. The build says which process it is, and the next one works.
 func TestFreezeOfAStoppedProcess(t *testing.T) {
 	l := newLab(t)
 	stopped := l.spec(tiny, "(while :; do sleep 1; done) & kill -STOP $!; exec httpd -f -p 80 -h /www")

@@ -15,7 +15,7 @@ import (
 	"github.com/criu-docker/criu-docker/shared/ociruntime"
 )
 
-// A container that nobody asked a clone or a donor of is runc's: what the runtime gets and what the app sees are the
+// A container that is to be neither a clone nor a donor is runc's: what the runtime gets and what the app sees are the
 // same under both names.
 func TestContainerWithoutARequestIsUntouched(t *testing.T) {
 	l := newLab(t)

@@ -10,7 +10,7 @@ import (
 	"github.com/criu-docker/criu-docker/shared/restore"
 )
 
-// TestWarningsOfTheEngine: what the engine warns of when it creates a container reaches whoever asked for the container.
+// TestWarningsOfTheEngine: what the engine warns of when it creates a container reaches the user that asked for the container.
 func TestWarningsOfTheEngine(t *testing.T) {
 	l := newLab(t)
 	spec := l.spec(tiny, "")

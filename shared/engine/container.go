@@ -19,7 +19,7 @@ import (
 const createTimeout = time.Minute
 
 // Create creates a container, not yet started, under the given runtime ("" takes the engine's default). The engine would
-// go on for a caller that is gone, and nobody would know the container; so the end of ctx is heeded afterwards.
+// go on for a caller that is gone, and the container would be unknown; so the end of ctx is heeded afterwards.
 func (e *Engine) Create(ctx context.Context, spec Spec, runtime string) (id string, err error) {
 	host := container.HostConfig{}
 	if spec.Host != nil {

@@ -14,14 +14,14 @@ import (
 // removeTimeout bounds the removal of a container, its end and the removals of others included.
 const removeTimeout = 2 * time.Minute
 
-// The growing pause between looks at a container that somebody else is removing.
+// The growing pause between looks at a container whose removal is under way.
 const (
 	firstRemovalPause = 10 * time.Millisecond
 	lastRemovalPause  = 500 * time.Millisecond
 )
 
 // Remove ends a container, removes it with its anonymous volumes, and returns when it is gone. One that is gone already is
-// no error, nor is one that somebody else is removing: the engine refuses a second removal of the same container, so Remove
+// no error, nor is one whose removal is under way: the engine refuses a second removal of the same container, so Remove
 // waits for the first, and takes over if that fails.
 func (e *Engine) Remove(ctx context.Context, id string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, removeTimeout, fmt.Errorf("it was still there after %s", removeTimeout))

@@ -32,7 +32,7 @@ const (
 // Hook is one thing to do.
 type Hook struct {
 	Type Type `json:"type"`
-	// Signal is sent to the container's first process: "USR1". Nobody waits for what the app makes of it.
+	// Signal is sent to the container's first process: "USR1". Nothing waits for what the app makes of it.
 	Signal string `json:"signal,omitempty"`
 	// Command runs in the container, as its user, and is to exit with 0.
 	Command []string `json:"command,omitempty"`

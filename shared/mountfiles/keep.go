@@ -90,7 +90,7 @@ func (k *keeper) keep(h criu.HeldFile) error {
 	case !ok:
 		k.omit(h, whyGone)
 		return nil
-	case h.Mode == 0 && (h.ReadOnly || ofKernel(h.Mount)): // nobody makes sockets there
+	case h.Mode == 0 && (h.ReadOnly || ofKernel(h.Mount)): // no app makes sockets there
 		return nil
 	case kind != 0 && kind != criu.Watched && kind != unix.S_IFREG && kind != unix.S_IFDIR:
 		k.omit(h, whyKind)

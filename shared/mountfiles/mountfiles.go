@@ -28,7 +28,7 @@ const (
 // ErrDamaged is wrapped by errors that say that an archive is not what it has to be.
 var ErrDamaged = errors.New("the snapshot's files of mounts are damaged")
 
-// Modes that entries may have. What would give somebody more rights than his own (set-user-id and the like) is never placed.
+// Modes that entries may have. What would give a user additional rights (set-user-id and the like) is never placed.
 const (
 	fileModes = 0o777
 	dirModes  = 0o1777

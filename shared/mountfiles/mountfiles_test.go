@@ -135,7 +135,7 @@ func TestPlaceAndUndo(t *testing.T) {
 	}
 }
 
-// What somebody has made, changed or replaced is not ours.
+// What others have made, changed or replaced is not ours.
 func TestUndoLeavesOthersAlone(t *testing.T) {
 	b := newBed(t)
 	path := func(name string) string { return filepath.Join(b.dir, name) }
@@ -166,7 +166,7 @@ func TestUndoLeavesOthersAlone(t *testing.T) {
 	require.Equal(t, want, b.tree())
 }
 
-// CRIU leaves the sockets that it has bound when it fails. Those that somebody has bound since are his.
+// CRIU leaves the sockets that it has bound when it fails. Those that others have bound since are theirs.
 func TestUndoRemovesDeadSockets(t *testing.T) {
 	b := newBed(t)
 	require.NoError(t, b.place("a", archive(t, dir("v/dead", 0o755), dir("v/live", 0o755), dir("v/datagrams", 0o755))))
@@ -269,7 +269,7 @@ func TestHostileArchives(t *testing.T) {
 	})
 }
 
-// Others that share the mount may have put links there, mounts, or what looks like ours.
+// Others who share the mount may have put links there, mounts, or what looks like ours.
 func TestHostileMounts(t *testing.T) {
 	outside := t.TempDir()
 	b := newBed(t)

@@ -21,7 +21,7 @@ type Mount struct {
 }
 
 // Place makes what an archive has and a clone's mounts lack: directories and files with owner, mode and content, each of which appears as a
-// whole and in nobody's place. What exists is left alone, whatever it is. It notes what it makes in r before it does.
+// whole and replaces nothing. What exists is left alone, whatever it is. It notes what it makes in r before it does.
 //
 // Nothing is synced: as with any file that an app makes, a host that goes down shortly afterwards may lose it.
 func (r Register) Place(ctx context.Context, id string, archive io.Reader, mounts []Mount) error {
@@ -269,14 +269,14 @@ func (p *placer) note(f *os.File, at place) error {
 	return p.record.add(item{Place: at, Made: &m})
 }
 
-// stagingName is that of a directory, which only root can use, beside what is made or removed. There is but one of this host at a time: who
-// makes one holds the register's lock. One that is there already was left by somebody who was killed.
+// stagingName is that of a directory, which only root can use, beside what is made or removed. There is only one of this host at a time: its
+// maker holds the register's lock. One that is there already was left by a process that was killed.
 var stagingName = ".criu-docker-" + hostTag()
 
 // staged is the name of what is in it.
 const staged = "it"
 
-// staging is a directory in which nobody but root can exchange anything.
+// staging is a directory in which only root can exchange anything.
 type staging struct {
 	*os.File
 	parent *os.File
@@ -290,7 +290,7 @@ func stage(parent *os.File) (*staging, error) {
 	return openStaging(parent)
 }
 
-// openStaging refuses what somebody may have put there instead.
+// openStaging refuses what others may have put there instead.
 func openStaging(parent *os.File) (*staging, error) {
 	f, err := openBeneath(parent, stagingName, unix.O_DIRECTORY)
 	if err != nil {
@@ -307,7 +307,7 @@ func openStaging(parent *os.File) (*staging, error) {
 	return &staging{f, parent}, nil
 }
 
-// moveTo gives what is staged its name; EEXIST if the name is somebody's.
+// moveTo gives what is staged its name; EEXIST if the name is taken.
 func (s *staging) moveTo(parent *os.File, name string) error {
 	err := unix.Renameat2(int(s.Fd()), staged, int(parent.Fd()), name, unix.RENAME_NOREPLACE)
 	if err != nil {
@@ -325,7 +325,7 @@ func (s *staging) remove() {
 	_ = unix.Unlinkat(int(s.parent.Fd()), stagingName, unix.AT_REMOVEDIR)
 }
 
-// removeStaging removes what somebody who was killed has left in a directory.
+// removeStaging removes what a process that was killed has left in a directory.
 func removeStaging(parent *os.File) {
 	if s, err := openStaging(parent); err == nil {
 		s.remove()
@@ -348,7 +348,7 @@ func (i item) remove() error {
 	dir, name := path.Split(i.Place.Path)
 	parent, err := openBeneath(r.File, strings.TrimSuffix(dir, "/"), unix.O_DIRECTORY)
 	if err != nil {
-		return nil // somebody has put something else there
+		return nil // something else was put there
 	}
 	defer parent.Close()
 	removeStaging(parent)
@@ -359,7 +359,7 @@ func (i item) remove() error {
 		removeDeadSockets(parent, name)
 		err = unix.Unlinkat(int(parent.Fd()), name, unix.AT_REMOVEDIR)
 		if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) {
-			return nil // somebody uses it
+			return nil // it is in use
 		}
 	} else {
 		err = i.removeFile(parent, name)
@@ -371,7 +371,7 @@ func (i item) remove() error {
 }
 
 // removeDeadSockets removes sockets from a directory that a start has made: CRIU, which has bound them, leaves them when it fails. One that
-// nobody is bound to is of no use to anybody.
+// no process is bound to is of no use.
 func removeDeadSockets(parent *os.File, name string) {
 	dir, err := openBeneath(parent, name, unix.O_DIRECTORY)
 	if err != nil {
@@ -384,7 +384,7 @@ func removeDeadSockets(parent *os.File, name string) {
 	}
 	list := os.NewFile(uintptr(fd), dir.Name())
 	defer list.Close()
-	const most = 100 // of many, most are somebody else's
+	const most = 100 // of many, most are others'
 	names, _ := list.Readdirnames(most)
 	for _, n := range names {
 		if isDeadSocket(dir, n) {
@@ -408,11 +408,11 @@ func isDeadSocket(dir *os.File, name string) bool {
 		return false
 	}
 	defer unix.Close(caller)
-	// For sockets of other kinds, which are somebody's, it is EPROTOTYPE.
+	// For sockets of other kinds, which are in use, it is EPROTOTYPE.
 	return errors.Is(unix.Connect(caller, &unix.SockaddrUnix{Name: ofDescriptor(f)}), unix.ECONNREFUSED)
 }
 
-// removeFile removes a file only where nobody can exchange it any more.
+// removeFile removes a file only where it can't be exchanged any more.
 func (i item) removeFile(parent *os.File, name string) error {
 	s, err := stage(parent)
 	if err != nil {

@@ -28,7 +28,7 @@ func (r Register) Settle(ctx context.Context, id string) error {
 	return r.end(ctx, id, r.settle)
 }
 
-// Undo ends the record of a start that has failed: what it has placed goes, unless another start uses it, or somebody has changed it. A
+// Undo ends the record of a start that has failed: what it has placed goes, unless another start uses it, or it was changed. A
 // container without a record is not an error.
 func (r Register) Undo(ctx context.Context, id string) error {
 	return r.end(ctx, id, r.undo)
@@ -36,7 +36,7 @@ func (r Register) Undo(ctx context.Context, id string) error {
 
 func (r Register) end(ctx context.Context, id string, how func(id string) error) error {
 	if _, err := os.Lstat(r.file(id)); notThere(err) {
-		return nil // nobody else makes it
+		return nil // nothing else makes it
 	}
 	unlock, err := r.lock(ctx)
 	if err == nil {

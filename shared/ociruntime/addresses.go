@@ -80,7 +80,7 @@ func newMove(b *bundle, req Request) (move, error) {
 
 // place returns the addresses of a socket's two ends in the clone; what is not valid stays as it was.
 //
-// One that is connected to somebody else is bound to none (the unspecified address): the kernel chooses one when CRIU connects it, as
+// One that is connected to another host is bound to none (the unspecified address): the kernel chooses one when CRIU connects it, as
 // it did for the donor. Another one gets the clone's address, if that is known and the only one of its family. If it is not known, the
 // socket is bound to none as well, where the donor had no other address that this would let it be reached at; checkAddresses
 // sees that the clone hasn't either. An address of a single link stays as it was.

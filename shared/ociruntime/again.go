@@ -37,7 +37,7 @@ func Annotations(engine string, coldBoot bool) map[string]string {
 	return map[string]string{policyAnnotation: policy, engineAnnotation: engine}
 }
 
-// createAgain starts a clone that its engine starts again, of its own accord or for its user. Nobody else decides by the
+// createAgain starts a clone that its engine starts again, of its own accord or for its user. Nothing else carries out the
 // policy then, so it is done here.
 func (c container) createAgain(inv invocation, req Request) error {
 	last, err := c.run.ReadReport(c.id)

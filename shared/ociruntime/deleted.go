@@ -37,7 +37,7 @@ func (c container) checkDeleted(bundleDir string) error {
 	for _, pid := range pids {
 		mounts, err := mountsOf(pid)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EINVAL) {
-			continue // it has ended, and perhaps nobody has waited for it yet
+			continue // it has ended, and perhaps its parent has not waited for it yet
 		}
 		if err != nil {
 			return err

@@ -25,7 +25,7 @@ const freezeStall = time.Minute
 
 // Stopped names a process of a running donor that is stopped (SIGSTOP or SIGTSTP), as "process 7 (sleep)", by its pid inside
 // the container; "" if none is, or where it does not matter. Below the freezer of cgroup v1, the kernel does not let CRIU
-// attach to such a process: it would wait for ever, and with it everybody who asks the engine about the container. It must
+// attach to such a process: it would wait for ever, and with it every call to the engine about the container. It must
 // be asked before the engine is told to freeze the donor: the engine pauses it first, and nothing can be told apart then.
 func (d RunDir) Stopped(containerID string) (string, error) {
 	if cgroups.IsCgroup2UnifiedMode() {
@@ -122,7 +122,7 @@ func (c container) awaitMoment() error {
 	var starting string
 	for range momentAttempts {
 		if state, err := m.GetFreezerState(); err != nil || state != cgroups.Frozen {
-			return err // nobody has paused it
+			return err // it was not paused
 		}
 		pids, err := c.processes()
 		if err != nil {
@@ -251,7 +251,7 @@ func sizeOf(dirs []string) (n int64) {
 	return n
 }
 
-// afterStall thaws a donor whose freeze was killed, since nobody else will: its processes could not even be killed. The error
+// afterStall thaws a donor whose freeze was killed, since nothing else will: its processes could not even be killed. The error
 // says which process it was that CRIU waited for, where that can be seen, and CRIU's last words otherwise.
 func (c container) afterStall(err error) error {
 	terr := c.thaw()

@@ -12,9 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Twice in a restore, somebody in a row of many waits until every CPU has been through the kernel's scheduler (an RCU grace
-// period), which takes about ten milliseconds. A process that has waited for the same reason shortly before spares the others that: so
-// it is done ahead, while nobody waits for it yet. It is advice to the kernel, and nothing is lost when it fails.
+// Twice in a restore, a process waits until every CPU has been through the kernel's scheduler (an RCU grace period), which
+// takes about ten milliseconds, while others wait for that process. Waiting for the same reason shortly before saves them that.
+// So it is done ahead, while nothing waits for it yet. It is advice to the kernel, and nothing is lost when it fails.
 
 // How often processes are moved ahead, and the pause between. A move keeps every process of the machine from forking and ending
 // while it is under way, so there are no more than a restore takes to come to its own.

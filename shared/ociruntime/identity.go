@@ -32,7 +32,7 @@ const (
 )
 
 // Identity is the content of the file: JSON, and spaces up to 1024 bytes. It is readable by the container's user only, since what an
-// app derives from Random must be nobody else's.
+// app derives from Random must be known to no other user.
 type Identity struct {
 	// Generation is a UUID that no other start has.
 	Generation string `json:"generation"`

@@ -72,7 +72,7 @@ func (c container) killTask() error {
 }
 
 // delete lets runc delete the container and removes what we made for this start. The report and the logs stay until
-// whoever wrote the request forgets it.
+// the writer of the request forgets it.
 func (c container) delete(inv invocation) error {
 	if _, err := c.abort(); err != nil {
 		return err

@@ -10,7 +10,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// A loss is noted by snapshot until somebody has restored that eagerly, or the machine is booted again: what keeps the memory of one
+// A loss is noted by snapshot until it has been restored eagerly, or the machine is booted again: what keeps the memory of one
 // clone from coming (a full disk, a store without one of the frames) keeps that of the next one too.
 
 // noteLoss notes why a clone of a snapshot was lost.

@@ -156,8 +156,8 @@ func (m *mediator) holdAt() string {
 	return resumeNext
 }
 
-// amend completes the order to restore. The directories are given as descriptors of whoever holds the connection, and that
-// is us.
+// amend completes the order to restore. The directories are given as descriptors of the process that holds the connection,
+// which is this one.
 func (m *mediator) amend(b []byte) ([]byte, error) {
 	var req rpc.CriuReq
 	if err := req.UnmarshalVT(b); err != nil {
@@ -219,7 +219,7 @@ func (m *mediator) awaitRelease() bool {
 	}
 }
 
-// watch ends the conversation if CRIU dies over it (the kernel's out-of-memory killer may choose it). Nobody else would:
+// watch ends the conversation if CRIU dies over it (the kernel's out-of-memory killer may choose it). Nothing else would:
 // CRIU's children hold their end of the connection.
 func (m *mediator) watch(process int) {
 	defer m.criuProcess.close()

@@ -104,7 +104,7 @@ func (p *pageServer) failure(err error) error {
 	return fmt.Errorf("page server: %w", err)
 }
 
-// done gives the userfaultfds back when nothing is missing any more: nobody answers for what the app touches first from now on, a
+// done gives the userfaultfds back when nothing is missing any more: nothing answers for what the app touches first from now on, a
 // page of zeros say.
 func (p *pageServer) done() {
 	p.over = nil
@@ -249,11 +249,11 @@ func (s *supervision) seeThrough() {
 	}
 }
 
-// kill ends the clone, with a reason for whoever started it.
+// kill ends the clone, with a reason for its starter.
 func (s *supervision) kill(reason error) {
 	if r, err := s.run.ReadReport(s.id); err == nil {
 		r.Lost = fmt.Sprintf("the clone was killed before all of its memory was there: %v", reason)
-		_ = s.writeReport(r) // nobody else could be told
+		_ = s.writeReport(r) // there is nothing else to report it to
 	}
 	if s.request.Snapshot != "" {
 		_ = s.run.noteLoss(s.request.Snapshot, reason.Error()) // the next start may be lost like this one, and that is all

@@ -10,7 +10,7 @@ import (
 	"github.com/cilium/ebpf/link"
 )
 
-// refusal keeps connections away from the listeners of a network namespace: who connects is told that nobody listens.
+// refusal keeps connections away from the listeners of a network namespace: they are refused as if nothing listened.
 // It ends with the process that has it, at the latest.
 type refusal struct{ link *link.NetNsLink }
 

@@ -97,7 +97,7 @@ type Source struct {
 	State string `json:"state,omitempty"`
 	// Store is the address of the store that has what the cache does not have yet.
 	Store string `json:"store"`
-	// Env are the variables of whoever made the request that decide how the store is reached: a runtime has its engine's.
+	// Env are those variables of the request's maker that decide how the store is reached: a runtime has its engine's.
 	Env []string `json:"env,omitempty"`
 }
 
@@ -220,7 +220,7 @@ func (d RunDir) BootedCold(engine string) ([]string, error) {
 }
 
 // Forget removes a container's request, report and logs. The container must be gone, or it becomes an ordinary one. The
-// request goes last: whoever is killed over it finds the container again.
+// request goes last: after a kill in between, the container is found again.
 func (d RunDir) Forget(containerID string) error {
 	c := container{run: d, id: containerID}
 	if err := errors.Join(c.removePlaced(), c.removeNetns(), c.removeState()); err != nil {
@@ -252,7 +252,7 @@ func (d RunDir) stateDir(id string) string {
 const (
 	containersDir = "containers" // ID/: state of a container
 	netnsDir      = "netns"      // ID: its network namespace
-	attendedDir   = "attended"   // ID.json: its next start has somebody who sees it through
+	attendedDir   = "attended"   // ID.json: its next start has a caller that sees it through
 	placedDir     = "placed"     // ID.json: what a start under way has placed on its mounts
 	queueDir      = "queue"      // NAME: a queue
 	lossesDir     = "losses"     // HEX: why the last clone of a snapshot was lost

@@ -12,8 +12,8 @@
 //	delete   as runc does, and what we made for this start (network namespace, socket) goes too.
 //
 // A running clone needs none of us: like any container of runc's it is its shim's child and ends with the shim. Before
-// that, whoever is killed of supervisor, runc and CRIU takes the others and the first task along, and start fails; delete
-// tidies up what they would have, had they lived.
+// that, if supervisor, runc or CRIU is killed, the others and the first task end with it, and start fails. delete tidies up
+// what they would have tidied up.
 package ociruntime
 
 import (

@@ -123,7 +123,7 @@ type supervision struct {
 
 	breakpointsSet context.CancelFunc // ends the wait for CRIU's breakpoints, see expectBreakpoints
 	checked        chan error         // gets what was found of the checkpoint, once: nil if it is as it was fetched
-	answered       chan struct{}      // closed when nobody takes calls any more
+	answered       chan struct{}      // closed when calls are not taken any more
 	moved          moved              // sockets that have to do with addresses
 	images         chan own           // gets a value when the images that CRIU restores from are made
 	unlike         chan error         // gets why the clone can't be what its configuration says, if so
@@ -147,7 +147,7 @@ func (s *supervision) begin(inv invocation, ready *os.File) error {
 		err = s.awaitFork(ctx)
 	}
 	if err == nil {
-		err = json.NewEncoder(ready).Encode(readyMessage{Pid: s.pid}) // or create is gone: nobody will ever start this
+		err = json.NewEncoder(ready).Encode(readyMessage{Pid: s.pid}) // or create is gone, and this will never be started
 	}
 	if err != nil {
 		s.listener.Close()
@@ -248,7 +248,7 @@ func (s *supervision) startRestore(inv invocation) error {
 	s.runc = cmd
 	go func() {
 		_ = waitExited(cmd.Process.Pid)
-		s.reaping.Lock() // until then its process group is nobody else's
+		s.reaping.Lock() // until then its process group can't be another's
 		defer s.reaping.Unlock()
 		s.runcErr = cmd.Wait()
 		close(s.runcExited)
@@ -411,7 +411,7 @@ func (s *supervision) letThrough() error {
 	return nil
 }
 
-// errKilled ends a restore that somebody has ended on purpose: it says nothing about the next one.
+// errKilled ends a restore that was ended on purpose: it says nothing about the next one.
 var errKilled = errors.New("the clone was killed")
 
 // abortGrace is how long runc may take to undo a failed restore by itself.
@@ -455,7 +455,7 @@ func (s *supervision) close() {
 	_ = s.refusal.end()
 }
 
-// explainExit says why runc ended. When somebody has killed it or CRIU, the errors in CRIU's log are but consequences.
+// explainExit says why runc ended. When it or CRIU was killed, the errors in CRIU's log are only consequences.
 func (s *supervision) explainExit() error {
 	select {
 	case err := <-s.unlike:

@@ -16,7 +16,7 @@ import (
 //
 //   - runc shows CRIU the root file system at a place of its own, inside the directory that `runc delete` then empties:
 //     the container's layer would be emptied with it.
-//   - CRIU mounts every cgroup hierarchy below its work directory: whoever removes that removes cgroups.
+//   - CRIU mounts every cgroup hierarchy below its work directory: removing that removes cgroups.
 //   - CRIU assembles the clone's mounts, in the clone's own mount namespace, below a directory in /tmp.
 func (c container) tidyAfterKill(inv invocation) error {
 	root := filepath.Join(inv.root, c.id, "criu-root")

@@ -1,5 +1,5 @@
-// Package owned tells the directories that are ours from everybody else's. Each has a marker, a file with its kind and version. What
-// lacks one is made ours only while it is empty, so that nothing is ever swept that somebody else has put there.
+// Package owned tells our directories from all others. Each of ours has a marker, a file with its kind and version. A directory that lacks
+// one is made ours only while it is empty, so that nothing is ever swept that others have put there.
 package owned
 
 import (
@@ -71,7 +71,7 @@ func (k Kind) Make(path string) (Dir, error) {
 }
 
 // Open returns the directory at path if it is there and ours: fs.ErrNotExist if there is none or an empty one, ErrForeign if it is
-// somebody else's. Nothing is changed.
+// not ours. Nothing is changed.
 func (k Kind) Open(path string) (Dir, error) {
 	d, err := k.dir(path)
 	if err == nil {
@@ -105,7 +105,7 @@ func (d Dir) Sub(elem ...string) (string, error) {
 }
 
 // Dirs returns the names in a directory of it that are directories and match pattern, which is anchored, and Files the same of
-// regular files. Whatever else lies there is somebody else's. Neither follows links. What is not there is empty.
+// regular files. Whatever else lies there is not ours. Neither follows links. What is not there is empty.
 func (d Dir) Dirs(sub string, pattern *regexp.Regexp) ([]string, error) {
 	return d.names(sub, pattern, fs.ModeDir)
 }
@@ -190,7 +190,7 @@ func (k Kind) claim(d Dir) error {
 	if err != nil {
 		return err
 	}
-	for _, file := range leftovers { // of those who were killed; one who lives finds our marker
+	for _, file := range leftovers { // of processes that were killed; one that lives finds our marker
 		if err := os.Remove(d.Path(file)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}

@@ -144,7 +144,7 @@ func TestKnownContentIsMarkedOnce(t *testing.T) {
 	require.NoError(t, err, "it has its marker now")
 }
 
-// TestMakeAtOnce: of many who make a directory and fill it at once, and of those who look at it, none is told that it is somebody else's.
+// TestMakeAtOnce: of many processes that make a directory and fill it at once, and of those that look at it, none takes it for foreign.
 func TestMakeAtOnce(t *testing.T) {
 	for range 50 {
 		path := filepath.Join(t.TempDir(), "d")

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// BenchmarkFill compares the server with what CRIU does eagerly: preadv(2) into memory that nobody has touched.
+// BenchmarkFill compares the server with what CRIU does eagerly: preadv(2) into memory that was not touched before.
 func BenchmarkFill(b *testing.B) {
 	const size = 256 * mib
 	var lazily, eagerly []time.Duration

@@ -64,7 +64,7 @@ func (s *server) readAhead(list []Range) {
 		if !ok {
 			var err error
 			if f, err = os.Open(filepath.Join(s.opts.Dir, r.File)); err != nil {
-				return // whoever needs it says so
+				return // what needs it says so
 			}
 			defer f.Close()
 			if isCached(f) {

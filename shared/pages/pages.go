@@ -4,7 +4,7 @@
 // more it is done, and the clone's memory is like any other.
 //
 // The server is a process of its own. The supervisor of the restore (package ociruntime) started it, passes the
-// descriptors on, and keeps copies of them: a userfaultfd that nobody holds lets the kernel supply zeros, so that the death
+// descriptors on, and keeps copies of them: a userfaultfd that no process holds lets the kernel supply zeros, so that the death
 // of the server alone never does that, and the supervisor has the time to kill the clone.
 package pages
 
@@ -135,7 +135,7 @@ type server struct {
 	changed  chan struct{} // gets something when an address space has changed
 
 	clone    int         // pidfd of the clone's first task, once it runs; -1 before
-	orphaned atomic.Bool // the supervisor is dead, and nobody else holds the userfaultfds
+	orphaned atomic.Bool // the supervisor is dead, and no other process holds the userfaultfds
 	failing  atomic.Bool // the clone can't go on; the userfaultfds stay open until it is dead
 
 	children children
@@ -165,7 +165,7 @@ func (s *server) closeKept() {
 const killPatience = 5 * time.Second
 
 // seeKilled returns when the clone is dead. A supervisor that was told kills it, with a reason for the user, unless it has been killed
-// meanwhile itself: nobody but this server is left then.
+// meanwhile itself: only this server is left then.
 func (s *server) seeKilled(told bool) error {
 	if s.clone < 0 {
 		return nil

@@ -119,7 +119,7 @@ func (s *space) attend(ctx context.Context) error {
 }
 
 // withEvents calls f under the lock until it need not read events first, and answers the faults that were among them:
-// nobody else is told of those. f must bear to be called again.
+// nothing else is told of those. f must bear to be called again.
 func (s *space) withEvents(ctx context.Context, f func() error) error {
 	s.lock()
 	defer s.mu.Unlock()

@@ -88,8 +88,8 @@ func readSums(dir string) (*sums, error) {
 	return s, nil
 }
 
-// check compares what was read of a file, from a page's beginning on. A checkpoint that is not as it was is condemned: nobody
-// restores it any more, and the cache fetches it anew.
+// check compares what was read of a file, from a page's beginning on. A checkpoint that is not as it was is condemned: it is
+// not restored any more, and the cache fetches it anew.
 func (s *sums) check(name string, offset int64, b []byte) error {
 	if s == nil {
 		return nil

@@ -46,7 +46,7 @@ type message struct {
 	a, b, c uint64 // the event's three words
 }
 
-// read returns the events that wait; none is not an error.
+// read returns the events that wait; it is not an error if there are none.
 func (u uffd) read() ([]message, error) {
 	var buf [16 * messageSize]byte
 	n, err := unix.Read(int(u), buf[:])
@@ -68,7 +68,7 @@ func (u uffd) read() ([]message, error) {
 	return list, nil
 }
 
-// copy fills memory at addr with src, whole pages that are not there yet, and wakes whoever waits for them. It returns how
+// copy fills memory at addr with src, whole pages that are not there yet, and wakes the threads that wait for them. It returns how
 // many bytes were filled, which may be some even with an error: EAGAIN when an event has to be read first, EEXIST when a
 // page is there, ENOENT when the range is not within one mapping, ESRCH when the process is gone.
 func (u uffd) copy(addr uint64, src []byte) (int, error) {

@@ -15,8 +15,8 @@ import (
 // early is how long after its start the end of a clone may come of what its donor found out about another processor.
 const early = time.Minute
 
-// ExplainEnd says why a container that has ended is a clone that its processor does not suit, in one sentence: SIGILL has killed it soon
-// after its start. It returns "" for any other.
+// ExplainEnd says in one sentence that the processor does not suit a clone, if SIGILL has killed the container soon after its start. It
+// returns "" for any other container.
 func ExplainEnd(ctx context.Context, id string, s *container.State) string {
 	if s == nil || s.Running || s.ExitCode != 128+int(syscall.SIGILL) {
 		return ""

@@ -44,8 +44,8 @@ func Sweep(ctx context.Context, eng *engine.Engine, c *cache.Cache) error {
 	for _, id := range slices.Compact(ids) {
 		req, err := runDir.ReadRequest(id)
 		switch {
-		case errors.Is(err, fs.ErrNotExist): // whoever made the clone's directory was killed before the request was written
-		case errors.Is(err, ociruntime.ErrUnreadable): // of any use to nobody, as if it were not there
+		case errors.Is(err, fs.ErrNotExist): // the maker of the clone's directory was killed before the request was written
+		case errors.Is(err, ociruntime.ErrUnreadable): // of no use, as if it were not there
 		case err != nil:
 			errs = append(errs, err)
 			continue

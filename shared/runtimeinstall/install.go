@@ -212,7 +212,7 @@ func (o Options) result() Result {
 	return Result{DaemonJSON: o.DaemonJSON, Binary: o.Binary, Pages: filepath.Join(filepath.Dir(o.Binary), ociruntime.PagesName)}
 }
 
-// unused reports containers of the runtime. Without a running dockerd nobody can tell, and none is started either.
+// unused reports containers of the runtime. Without a running dockerd that is not known, and none can be started either.
 func (d *daemon) unused(ctx context.Context) error {
 	if d.engine == nil {
 		return nil

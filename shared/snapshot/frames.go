@@ -80,7 +80,7 @@ func writeExtents(w *os.File, f Frame, b []byte) error {
 		b = b[e.Length:]
 	}
 	if f.First {
-		return nil // somebody waits for it, and not for the disk
+		return nil // a start waits for it, and not for the disk
 	}
 	// The kernel may begin to bring it to the disk: a caller that syncs will find little to do.
 	start, end := f.bounds()

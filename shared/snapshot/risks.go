@@ -30,7 +30,7 @@ const (
 	RiskLosses     = "losses"      // what clones lack without an error
 )
 
-// Risks tells what a reviewer should know, from what the build has found. No value of an environment variable is in it.
+// Risks returns what a reviewer should know, from what the build has found. No value of an environment variable is in it.
 func (c Config) Risks() []Risk {
 	var list []Risk
 	add := func(kind, see string, items []string, format string, args ...any) {

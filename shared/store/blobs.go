@@ -52,7 +52,7 @@ func (s *bucketStore) PutBlob(ctx context.Context, desc ocispec.Descriptor, r io
 	}
 	_, err = s.bucket.Put(ctx, key, desc.Size, snapshot.VerifyingReader(r, desc), info.Generation)
 	if errors.Is(err, object.ErrPrecondition) {
-		return true, nil // somebody else was faster; the same digest means the same content
+		return true, nil // another publication was faster; the same digest means the same content
 	}
 	return false, s.wrap(key, err)
 }

@@ -215,7 +215,7 @@ func (l *lock) keep(ctx context.Context) {
 	}
 }
 
-// renew rewrites the lock object. A store that fails to answer is no loss: the lock is good until it is stale.
+// renew rewrites the lock object. It is no harm if the store fails to answer: the lock is good until it is stale.
 func (l *lock) renew(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -238,7 +238,7 @@ func (l *lock) renew(ctx context.Context) error {
 	}
 }
 
-// fresh makes sure that nobody can take this lock for stale for a while.
+// fresh makes sure that this lock can't be taken for stale for a while.
 func (l *lock) fresh(ctx context.Context) error {
 	l.mu.Lock()
 	age := now().Sub(l.renewed)

@@ -115,7 +115,7 @@ func TestSweepAndPublicationExcludeEachOther(t *testing.T) {
 	})
 }
 
-// A removal of a snapshot sweeps; of many at the same time nothing stays.
+// Removing a snapshot sweeps. If many are removed at the same time, nothing of them stays.
 func TestRemovalsAtOnceLeaveNothing(t *testing.T) {
 	eachPlace(t, func(t *testing.T, p place) {
 		ctx := context.Background()

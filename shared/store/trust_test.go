@@ -13,7 +13,7 @@ import (
 	"github.com/criu-docker/criu-docker/shared/store"
 )
 
-// TestDirectoryThatOthersMayWriteTo: who writes to a store chooses which process images are restored.
+// TestDirectoryThatOthersMayWriteTo: writing to a store is choosing which process images are restored.
 func TestDirectoryThatOthersMayWriteTo(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Fatal("needs root, which may give files away")

@@ -48,7 +48,7 @@ func (r *Recorder) Begin(track, name string) (end func(note string)) {
 	}
 }
 
-// Add keeps spans that somebody else has measured.
+// Add keeps spans that were measured elsewhere.
 func (r *Recorder) Add(spans ...Span) {
 	if r == nil {
 		return

@@ -22,7 +22,7 @@ type Info struct {
 	Go       string `json:"go"`                 // version of the toolchain
 }
 
-// Get tells about the running program.
+// Get returns what the running program was built from.
 func Get() Info {
 	build, ok := debug.ReadBuildInfo()
 	if !ok {
@@ -31,7 +31,7 @@ func Get() Info {
 	return Of(build)
 }
 
-// Of tells about the program that was read with debug/buildinfo.
+// Of returns the same of a program that was read with debug/buildinfo.
 func Of(build *debug.BuildInfo) Info {
 	info := Info{Version: strings.TrimPrefix(build.Main.Version, "v"), Go: build.GoVersion}
 	if info.Version == "" || info.Version == "(devel)" {

@@ -26,7 +26,7 @@ type memory struct {
 	needed, all uint32 // checksums of what was filled in
 }
 
-// reserve takes address space that nobody can use yet.
+// reserve takes address space that can't be used yet.
 func reserve(size int) error {
 	if _, err := syscall.Mmap(-1, 0, size, syscall.PROT_NONE, syscall.MAP_PRIVATE|syscall.MAP_ANON); err != nil {
 		return fmt.Errorf("reserve %d bytes: %w", size, err)

@@ -50,7 +50,7 @@ func TestDirectoriesOfOthers(t *testing.T) {
 	refused(dir, "--cache", dir, "cache", "ls")
 	refused(dir, "--cache", dir, "cache", "prune")
 	refused(dir, append([]string{"--cache", dir}, p.runArgs(tinyImage, "--policy", "always")...)...)
-	// Where there is nothing to build, nobody needs the directory.
+	// If there is nothing to build, the directory is not needed.
 	untouched(dir, 0, p.buildArgs("--build-dir", dir)...)
 	untouched(dir, 1, "build", "tinny:lab", "--ready", "tcp://:80", "--build-dir", dir)
 
@@ -81,7 +81,7 @@ func TestListingRemovesNothing(t *testing.T) {
 	require.FileExists(t, p.path("cache", ".cache"), "marked")
 }
 
-// TestNoFlagLooksLikeAnother: whoever mistypes one of docker's flags, which ours stand beside, must not get another of ours.
+// TestNoFlagLooksLikeAnother: mistyping one of docker's flags, which ours stand beside, must not give another of ours.
 func TestNoFlagLooksLikeAnother(t *testing.T) {
 	var visit func(cmd *cobra.Command)
 	visit = func(cmd *cobra.Command) {

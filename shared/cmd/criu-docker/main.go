@@ -56,7 +56,7 @@ type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
 
-// noSnapshotError is that a ref names nothing. A blob that is missing is no such error: then there is a snapshot, a damaged one.
+// noSnapshotError means that a ref names nothing. A missing blob is a different error: there is a snapshot then, a damaged one.
 type noSnapshotError struct{ error }
 
 func (e noSnapshotError) Unwrap() error { return e.error }

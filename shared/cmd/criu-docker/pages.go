@@ -13,7 +13,8 @@ import (
 	"github.com/criu-docker/criu-docker/shared/store"
 )
 
-// servePages serves the memory of the clone that args name, for its supervisor, and returns the exit code. To find out whether it would run, ask for its version.
+// servePages serves the memory of the clone that args name, for its supervisor, and returns the exit code.
+// To find out whether it would run, ask for its version.
 func servePages(args []string, stdout, stderr io.Writer) int {
 	if len(args) == 1 && args[0] == "--version" {
 		return run([]string{"version"}, stdout, stderr)
@@ -37,7 +38,7 @@ func openSource(ctx context.Context, src ociruntime.Source) (pages.Source, func(
 		return nil, nil, err
 	}
 	entry, err := c.Resume(ctx, digest.Digest(src.Manifest), func(ctx context.Context) (store.Store, error) {
-		// Its writers were checked when the snapshot was resolved; each frame is checked against its manifest.
+		// Who may write to it was looked at when the snapshot was resolved; each frame is checked against its manifest.
 		return store.OpenUntrusted(ctx, src.Store, func(error) {})
 	})
 	if err != nil {

@@ -1,5 +1,5 @@
 // Package filelock locks files between processes with flock(2). A lock ends with the process that holds it, however
-// that process dies, so a lock that can be had proves that nobody is at work.
+// that process dies, so a lock that is free proves that no process is at work.
 package filelock
 
 import (
@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrLocked is returned by Try when somebody else holds the lock.
+// ErrLocked is returned by Try when another process holds the lock.
 var ErrLocked = errors.New("locked by another user")
 
 // Mode says how a lock is shared.
@@ -25,7 +25,7 @@ const (
 	Exclusive Mode = unix.LOCK_EX
 )
 
-// retry bounds the pause between two attempts at a lock that somebody else holds.
+// retry bounds the pause between two attempts at a lock that another process holds.
 const (
 	retryFirst = time.Millisecond
 	retryMost  = 20 * time.Millisecond
@@ -76,7 +76,7 @@ func Try(path string, mode Mode) (*Lock, error) {
 		if current {
 			return &Lock{f: f}, nil
 		}
-		f.Close() // the file was removed between open and flock: what we hold is nobody's lock
+		f.Close() // the file was removed between open and flock: what we hold is not the lock any more
 	}
 }
 

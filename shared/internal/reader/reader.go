@@ -22,7 +22,7 @@ func (b bound) Read(p []byte) (int, error) {
 	return b.r.Read(p)
 }
 
-// Keeper remembers the error, other than io.EOF, that ended its reader: whoever reads through it may report another.
+// Keeper remembers the error, other than io.EOF, that ended its reader: what reads through it may report another.
 type Keeper struct {
 	R   io.Reader
 	Err error

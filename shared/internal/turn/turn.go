@@ -15,9 +15,9 @@ import (
 
 // The file holds the number of the next ticket. Of its offsets, most of which are beyond its end, these are locked.
 const (
-	counter     = 0       // by whoever draws a ticket
+	counter     = 0       // while a ticket is drawn
 	firstPlace  = 1       // and those that follow: by those whose turn it is
-	firstTicket = 1 << 32 // plus its number: by whoever waits with it
+	firstTicket = 1 << 32 // plus its number: by the process that waits with it
 )
 
 // The pauses between two looks, by how many tickets are before one's own at most.
@@ -99,7 +99,7 @@ func (t *Turn) draw(ctx context.Context) (int64, error) {
 		if !errors.Is(err, errLocked) {
 			return 0, err
 		}
-		select { // somebody draws, which is a matter of microseconds
+		select { // a process draws, which is a matter of microseconds
 		case <-ctx.Done():
 			return 0, context.Cause(ctx)
 		case <-time.After(pause / 10):
@@ -121,7 +121,7 @@ func (t *Turn) draw(ctx context.Context) (int64, error) {
 	return ticket, t.lock(unix.F_UNLCK, counter)
 }
 
-// ahead is how many tickets lie between one's own and the first that somebody waits with, that one included.
+// ahead is how many tickets lie between one's own and the first that a process waits with, that one included.
 func (t *Turn) ahead(ticket int64) (int64, error) {
 	if ticket == 0 {
 		return 0, nil

@@ -114,7 +114,7 @@ func (b *Bucket) Get(_ context.Context, key string, off, n int64) (io.ReadCloser
 	}
 	fi, err := f.Stat()
 	if err == nil && !fi.Mode().IsRegular() {
-		err = fs.ErrNotExist // a directory is no object
+		err = fs.ErrNotExist // a directory is not an object
 	}
 	if err != nil {
 		f.Close()
@@ -130,7 +130,7 @@ func (b *Bucket) Get(_ context.Context, key string, off, n int64) (io.ReadCloser
 func (b *Bucket) Stat(_ context.Context, key string) (object.Info, error) {
 	fi, err := os.Stat(b.path(key))
 	if err == nil && !fi.Mode().IsRegular() {
-		err = fs.ErrNotExist // a directory is no object
+		err = fs.ErrNotExist // a directory is not an object
 	}
 	if err != nil {
 		return object.Info{}, b.explain(err)
@@ -196,7 +196,7 @@ func (b *Bucket) RemoveLeftovers(ctx context.Context) error {
 		}
 		fi, err := os.Lstat(d.Path(tmpDir, name))
 		if err != nil || time.Since(fi.ModTime()) < leftoverAge {
-			continue // gone, or somebody's
+			continue // gone, or in use
 		}
 		lock, err := filelock.Try(d.Path(tmpDir, name), filelock.Exclusive)
 		if errors.Is(err, filelock.ErrLocked) {
@@ -370,7 +370,7 @@ func (b *Bucket) exists() error {
 	return err
 }
 
-// open returns the directory; object.ErrNoStore if it is no store.
+// open returns the directory; object.ErrNoStore if it is not a store.
 func (b *Bucket) open() (owned.Dir, error) {
 	d, err := kind.Open(b.root)
 	if absent(err) {
