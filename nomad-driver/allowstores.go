@@ -45,7 +45,7 @@ func parseAllowedStore(entry string) (a allowedStore, err error) {
 	}
 	for _, elem := range a.elems {
 		if _, err := path.Match(elem, ""); err != nil || strings.Contains(elem, "**") {
-			return a, fmt.Errorf("%q is no pattern of one element: * stands for any name there, and /** at the end for whatever is below", elem)
+			return a, fmt.Errorf("%q is not a pattern for one element of a path: * stands for any name there, and /** at the end for everything below", elem)
 		}
 	}
 	return a, nil
@@ -86,7 +86,7 @@ func canonicalStore(address string) (string, error) {
 	}
 	for _, elem := range elems {
 		if elem == ".." || elem == "." {
-			return "", fmt.Errorf("%q is no name", elem)
+			return "", fmt.Errorf("%q is not a name", elem)
 		}
 	}
 	return canonical, nil

@@ -53,8 +53,8 @@ func TestAllowStoresRefuses(t *testing.T) {
 		"gs://[a-z]/web":    "a bucket's name can't be a pattern",
 		"gs://*/**":         "a bucket's name can't be a pattern",
 		"srv/stores/*":      "want an absolute path, or gs://BUCKET[/PREFIX]",
-		"/srv/[a":           `"[a" is no pattern`,
-		"/srv/**/snapshots": `"**" is no pattern of one element`,
+		"/srv/[a":           `"[a" is not a pattern`,
+		"/srv/**/snapshots": `"**" is not a pattern for one element of a path`,
 		"s3://bucket/*":     "that scheme is not known",
 	} {
 		_, err := parsePlugin(t, `snapshot { allow_stores = ["/srv/ok", "`+entry+`"] }`)

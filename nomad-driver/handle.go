@@ -24,7 +24,7 @@ import (
 )
 
 // errVanished is the result of a task whose container was removed from outside.
-var errVanished = errors.New("the container was removed by somebody other than Nomad")
+var errVanished = errors.New("the container was removed by something other than Nomad")
 
 // taskHandle is a task with its container.
 type taskHandle struct {
@@ -140,7 +140,7 @@ func (h *taskHandle) wait(ctx context.Context) (*drivers.ExitResult, time.Time) 
 			}
 			return result, completed
 		case err != nil:
-			h.logger.Warn("the engine does not tell how the container is", "error", err)
+			h.logger.Warn("the engine does not report the state of the container", "error", err)
 		}
 		select {
 		case <-time.After(delay):

@@ -41,7 +41,7 @@ var containerIDs = regexp.MustCompile(`^[0-9a-f]{64}$`)
 // file is the file for a note on a container.
 func (n notes) file(kind, containerID string) (string, error) {
 	if !containerIDs.MatchString(containerID) {
-		return "", fmt.Errorf("container %q: that is no container's id", containerID)
+		return "", fmt.Errorf("container %q: that is not a container's id", containerID)
 	}
 	own, err := notesKind.Make(notesDir)
 	if err != nil {

@@ -42,7 +42,7 @@ func (p *criuProvider) Schema(_ context.Context, _ provider.SchemaRequest, resp 
 		MarkdownDescription: "Boots container images, freezes the booted processes with [CRIU](https://criu.org) and publishes " +
 			"them as *snapshots*, from which containers start in a fraction of the time of a cold boot.\n\n" +
 			"Snapshots are built on the machine that runs Terraform: it needs Docker Engine with the runtime `criu-docker` " +
-			"(`criu-docker doctor` tells whether it is fit, `criu-docker runtime install` makes it so) and root. Reading and " +
+			"(`criu-docker doctor` reports whether it is fit, `criu-docker runtime install` registers the runtime) and root. Reading and " +
 			"destroying snapshots needs the store alone.",
 		Attributes: map[string]schema.Attribute{
 			"host": schema.StringAttribute{

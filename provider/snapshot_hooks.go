@@ -16,13 +16,13 @@ import (
 // hooksAttribute is how the app is told that it is to be frozen, and that it has been restored.
 func hooksAttribute() schema.Attribute {
 	return schema.SingleNestedAttribute{
-		MarkdownDescription: "What tells the app that it is to be frozen, and each of its clones that it is one: random generators are to be " +
-			"seeded anew, and connections opened again. Every container finds its identity, with 64 random bytes, in `/.criu-docker`.",
+		MarkdownDescription: "Hooks tell the app that it is about to be frozen, and each of its clones that it is one, so that the app can seed random " +
+			"generators anew and open connections again. Every container finds its identity, with 64 random bytes, in `/.criu-docker`.",
 		Optional: true,
 		Attributes: map[string]schema.Attribute{
-			"before_freeze": hookList("Run in this order in the container that is to be frozen, when it is ready and warm. One that fails fails the build."),
+			"before_freeze": hookList("Run in this order in the container that is to be frozen, when it is ready and warm. If one fails, the build fails."),
 			"after_restore": hookList("Run in this order in every clone, at each of its starts, before it counts as started; clients are refused " +
-				"until then. One that fails fails the start."),
+				"until then. If one fails, the start fails."),
 		},
 	}
 }
@@ -40,12 +40,12 @@ func hookList(description string) schema.Attribute {
 		NestedObject: schema.NestedAttributeObject{
 			Attributes: map[string]schema.Attribute{
 				"signal": schema.StringAttribute{
-					MarkdownDescription: "Name of a signal to the container's first process, such as `USR1`. Nothing waits for what comes of it.",
+					MarkdownDescription: "Name of a signal to the container's first process, such as `USR1`. The start does not wait for what the app does then.",
 					Optional:            true,
 					Validators:          []validator.String{signalName(), stringvalidator.ExactlyOneOf(kinds...)},
 				},
 				"exec": schema.SingleNestedAttribute{
-					MarkdownDescription: "A command in the container, which is to exit with 0. It has the variables that its container was created " +
+					MarkdownDescription: "A command in the container, which has to exit with 0. It has the variables that its container was created " +
 						"with, and the identity as `CRIU_DOCKER_GENERATION`, `CRIU_DOCKER_RANDOM` and others.",
 					Optional: true,
 					Attributes: map[string]schema.Attribute{
@@ -53,7 +53,7 @@ func hookList(description string) schema.Attribute {
 					},
 				},
 				"http": schema.SingleNestedAttribute{
-					MarkdownDescription: "A POST request, whose body is the identity in JSON, and which is to be answered with a 2xx status.",
+					MarkdownDescription: "A POST request whose body is the identity in JSON. The app has to answer it with a 2xx status.",
 					Optional:            true,
 					Attributes: map[string]schema.Attribute{
 						"port": portAttribute(),

@@ -155,7 +155,7 @@ func (r *snapshotResource) planRef(ctx context.Context, plan, state *snapshotMod
 		plan.setRef(target.Ref)
 	case unchanged:
 		diags.AddAttributeWarning(path.Root("image"), "Image Not Resolved",
-			"Whether the image's name stands for another image now cannot be told, so the snapshot is left as it is: "+err.Error())
+			"It is not known whether the image's name stands for another image now, so the snapshot is left as it is: "+err.Error())
 	case errors.Is(err, engine.ErrUnreachable):
 		diags.AddError("No Docker Engine", err.Error())
 	case errors.Is(err, build.ErrDescription):

@@ -135,7 +135,7 @@ func buildError(err error) diag.Diagnostic {
 	case errors.Is(err, store.ErrConflict):
 		return diag.NewErrorDiagnostic("Snapshot Not Published", err.Error()+". Nothing was overwritten; apply again.")
 	case errors.Is(err, fs.ErrPermission):
-		return diag.NewErrorDiagnostic("Snapshot Not Built", err.Error()+". Building takes root, so run Terraform as root.")
+		return diag.NewErrorDiagnostic("Snapshot Not Built", err.Error()+". Building needs root, so run Terraform as root.")
 	default:
 		return diag.NewErrorDiagnostic("Snapshot Not Built", err.Error())
 	}
@@ -171,7 +171,7 @@ func (r *snapshotResource) Read(ctx context.Context, req resource.ReadRequest, r
 		return
 	}
 	if now := found.entry.Manifest.Digest.String(); !state.Digest.IsNull() && state.Digest.ValueString() != now {
-		resp.Diagnostics.AddWarning("Snapshot Replaced By Somebody Else", fmt.Sprintf(
+		resp.Diagnostics.AddWarning("Snapshot Replaced by Another Build", fmt.Sprintf(
 			"%s in %s leads to %s, published %s, instead of %s. It is planned again; a ref belongs to one resource.",
 			state.Ref.ValueString(), s.URL(), now, found.entry.Updated.UTC().Format(time.RFC3339), state.Digest.ValueString()))
 		resp.State.RemoveResource(ctx)

@@ -23,9 +23,9 @@ func freezeAttributes() map[string]schema.Attribute {
 		"warm_up": warmUpAttribute(),
 		"hooks":   hooksAttribute(),
 		"profile": schema.BoolAttribute{
-			MarkdownDescription: "Whether a container is started from the snapshot, and asked what `warm_up` asks, before it is published. " +
-				"That shows that it can be, and which memory the app needs first. With `false` it is published unseen: for an app that " +
-				"must not run twice, or that only starts at the donor's address. A change builds nothing anew. Default `true`.",
+			MarkdownDescription: "Whether to start a container from the snapshot, and send it the requests of `warm_up`, before the snapshot is published. " +
+				"This shows that it can be restored, and which memory the app needs first. With `false` it is published untested: for an app " +
+				"that must not run twice, or that only starts at the donor's address. A change does not build the snapshot again. Default `true`.",
 			Optional: true,
 		},
 		"checkpoint": schema.SingleNestedAttribute{
@@ -33,8 +33,8 @@ func freezeAttributes() map[string]schema.Attribute {
 			Optional:            true,
 			Attributes: map[string]schema.Attribute{
 				"tcp": schema.StringAttribute{
-					MarkdownDescription: "What becomes of TCP connections that are open: `close` breaks them off in the clone, so that the " +
-						"app reconnects; `established` keeps them, which only one clone with the same address can go on with. Default `close`.",
+					MarkdownDescription: "What happens to open TCP connections: `close` ends them in the clone, so that the app reconnects; " +
+						"`established` keeps them, for a single clone that has the same address. Default `close`.",
 					Optional:   true,
 					Validators: []validator.String{stringvalidator.OneOf(string(criu.TCPClose), string(criu.TCPEstablished))},
 				},

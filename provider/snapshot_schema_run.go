@@ -20,10 +20,10 @@ func runAttributes() map[string]schema.Attribute {
 	return map[string]schema.Attribute{
 		"image": schema.StringAttribute{
 			MarkdownDescription: "Image to boot: a name with tag or digest, or an id. The snapshot is tied to the " +
-				"id that this stands for in the engine (`image_id`), so a tag that has moved replaces it; an image that is built in the " +
-				"same run belongs here as a reference to its id. An image that the engine lacks is pulled, with the " +
-				"credentials that `docker login` noted; one that it has is not looked up again in the registry, so let `docker pull` go " +
-				"ahead of a plan where a tag may have moved.",
+				"id that this stands for in the engine (`image_id`), so a tag that has moved replaces it. For an image that is built in the " +
+				"same run, refer to its id here. An image that the engine lacks is pulled, with the credentials that `docker login` " +
+				"noted. One that it has is not looked up again in the registry, so run `docker pull` before a plan if a tag may have " +
+				"moved.",
 			Required:   true,
 			Validators: []validator.String{imageReference()},
 		},
@@ -125,7 +125,7 @@ func runAttributes() map[string]schema.Attribute {
 		"resources": schema.SingleNestedAttribute{
 			MarkdownDescription: "Limits that the app has while it boots. Give it those of production: apps size heaps and " +
 				"thread pools by them when they boot (the JVM, .NET, Node.js, Go), and a clone keeps what its donor has computed. Each " +
-				"clone has limits of its own, which may be others.",
+				"clone has limits of its own, which may differ.",
 			Optional: true,
 			Attributes: map[string]schema.Attribute{
 				"memory": schema.Int64Attribute{

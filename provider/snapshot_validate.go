@@ -44,7 +44,7 @@ func (m *snapshotModel) checkMounts(ctx context.Context) diag.Diagnostics {
 		if dest := mnt.Destination.ValueString(); dest != "" {
 			if dest = path.Clean(dest); taken[dest] {
 				diags.AddAttributeError(at.AtName("destination"), "Destination Taken",
-					fmt.Sprintf("There is a second mount at %s, perhaps by `nomad = true`; every destination can be mounted once.", dest))
+					fmt.Sprintf("There is a second mount at %s, perhaps from `nomad = true`; each destination can be mounted only once.", dest))
 			}
 			taken[dest] = true
 		}

@@ -46,7 +46,7 @@ func (d *snapshotsDataSource) Schema(_ context.Context, _ datasource.SchemaReque
 				Validators:          []validator.String{imageID()},
 			},
 			"snapshots": schema.ListNestedAttribute{
-				MarkdownDescription: "The snapshots, sorted by ref. The data source `criu_snapshot` tells more about one.",
+				MarkdownDescription: "The snapshots, sorted by ref. The data source `criu_snapshot` has more about each.",
 				Computed:            true,
 				NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
 					"ref":          computed("The snapshot's name, `IMAGE/FINGERPRINT/ARCHITECTURE`."),

@@ -14,7 +14,7 @@ import (
 )
 
 // errNoReader means that the task's logs are not collected any more. Resuming the task resumes its forwarder, too.
-var errNoReader = errors.New("nobody reads the task's log pipe")
+var errNoReader = errors.New("the task's log pipe has no reader")
 
 // readerPatience is how long a missing reader is waited for: the agent may be restarting.
 const readerPatience = time.Hour

@@ -30,7 +30,7 @@ func lostAffinity(pids []int, processors string) ([]string, error) {
 		}
 		for _, t := range threads {
 			if status, err := t.NewStatus(); err == nil && keepsOff(status) {
-				return []string{fmt.Sprintf("%s keeps off some of the processors %s (affinity), and its clones do not: limit the container instead "+
+				return []string{fmt.Sprintf("%s avoids some of the processors %s (affinity), and its clones do not: limit the container instead "+
 					"(--cpuset-cpus), or let a hook set it after the restore", status.Name, processors)}, nil
 			}
 		}

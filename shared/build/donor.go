@@ -193,7 +193,7 @@ func (d *donor) look(ctx context.Context, cfg *snapshot.Config) (losses []string
 	cfg.Generators = generatorsOf(pids)
 	losses = slices.Concat(options, groups, lostSemaphores(pids))
 	if err != nil {
-		losses = append(losses, fmt.Sprintf("what clones lack of the donor's sockets could not be found out: %v", err))
+		losses = append(losses, fmt.Sprintf("could not find out what clones lack of the donor's sockets: %v", err))
 	}
 	var affinity []string
 	processors, err := runDir.Processors(d.id)
@@ -201,7 +201,7 @@ func (d *donor) look(ctx context.Context, cfg *snapshot.Config) (losses []string
 		affinity, err = lostAffinity(pids, processors)
 	}
 	if err != nil {
-		affinity = []string{fmt.Sprintf("whether the donor keeps off processors could not be found out: %v", err)}
+		affinity = []string{fmt.Sprintf("could not find out whether the donor avoids some processors: %v", err)}
 	}
 	return append(losses, affinity...)
 }

@@ -12,7 +12,7 @@ const lastSearching = "4.2.1"
 // Faults returns what a version of CRIU gets wrong by itself and later versions don't, in one sentence each.
 func Faults(version string) (faults []string) {
 	for _, f := range []struct{ last, what string }{
-		{lastSearching, "what an app watches (inotify) is searched for in its whole container when it is frozen, and must still have a name"},
+		{lastSearching, "a freeze searches the whole container for what the app watches (inotify), all of which must still have a name"},
 		{LastSpinning, "a FIFO without writers is restored so that its readers poll without end"},
 	} {
 		if !Older(f.last, version) {

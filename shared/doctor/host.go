@@ -137,7 +137,7 @@ func criuCache() Check {
 		return c.warn(err.Error(), "mount a tmpfs on /run")
 	}
 	if fs.Type != unix.TMPFS_MAGIC {
-		return c.warn("/run is no tmpfs", "mount a tmpfs on /run: without it every start takes 0.1 to 0.4 s longer")
+		return c.warn("/run is not a tmpfs", "mount a tmpfs on /run: without it every start takes 0.1 to 0.4 s longer")
 	}
 	return c.ok("/run on tmpfs")
 }
@@ -172,7 +172,7 @@ func cacheDir(dir string) Check {
 	for {
 		info, err := os.Stat(place)
 		if err == nil && !info.IsDir() {
-			return c.fail(place+" is no directory", "name another one with --cache")
+			return c.fail(place+" is not a directory", "name another one with --cache")
 		}
 		if err == nil {
 			break

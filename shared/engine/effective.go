@@ -158,7 +158,7 @@ func mounts(spec Spec) ([]snapshot.Mount, error) {
 	}
 	switch {
 	case len(h.VolumesFrom) > 0:
-		return nil, fmt.Errorf("volumes_from = %q: what that is, the engine finds out when the container starts; name the volumes instead", h.VolumesFrom)
+		return nil, fmt.Errorf("volumes_from = %q: the engine finds out what it mounts only when the container starts; name the volumes instead", h.VolumesFrom)
 	case len(h.Links) > 0:
 		return nil, fmt.Errorf("links = %q: the engine makes variables of them, which a snapshot can't have; use a network with names instead", h.Links)
 	}

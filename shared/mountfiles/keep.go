@@ -72,7 +72,7 @@ const (
 	whyKernels  = "since /dev, /proc and /sys are not the app's alone"
 	whyKind     = "since only regular files and directories can be"
 	whyGone     = "since nothing of the kind was there any more when the app was frozen"
-	whyChanged  = "since somebody else changed it while the app was frozen"
+	whyChanged  = "since something else changed it while the app was frozen"
 	whyRights   = "since set-user-id and set-group-id bits are never put back"
 )
 

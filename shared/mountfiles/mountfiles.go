@@ -77,7 +77,7 @@ func Read(r io.Reader, each func(Entry, io.Reader) error) error {
 			return fmt.Errorf("%w: they have more than %d bytes", ErrDamaged, MaxBytes)
 		}
 		if seen[e.Path] || len(seen) == MaxEntries {
-			return fmt.Errorf("%w: %q is there twice, or one of more than %d", ErrDamaged, e.Path, MaxEntries)
+			return fmt.Errorf("%w: %q is there twice, or there are more than %d entries", ErrDamaged, e.Path, MaxEntries)
 		}
 		seen[e.Path] = true
 		content := &archiveReader{r: tr}
@@ -107,7 +107,7 @@ func parseHeader(h *tar.Header) (Entry, error) {
 	case h.Typeflag != tar.TypeReg && h.Typeflag != tar.TypeDir:
 		return e, fmt.Errorf("%q has type %q, and is neither a file nor a directory", h.Name, h.Typeflag)
 	case e.Path == "/" || len(e.Path) > MaxName || path.Clean(e.Path) != e.Path || strings.ContainsRune(e.Path, 0) || strings.HasSuffix(h.Name, "/") != e.Dir:
-		return e, fmt.Errorf("%q is no path of a file in a container", h.Name)
+		return e, fmt.Errorf("%q is not the path of a file in a container", h.Name)
 	case h.Mode&^modes != 0:
 		return e, fmt.Errorf("%q has mode %o, which is not placed", h.Name, h.Mode)
 	case h.Uid < 0 || h.Uid >= nobody || h.Gid < 0 || h.Gid >= nobody:

@@ -53,7 +53,7 @@ func (r Register) end(ctx context.Context, id string, how func(id string) error)
 const lockPatience = 20 * time.Second
 
 func (r Register) lock(ctx context.Context) (unlock func(), err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, lockPatience, fmt.Errorf("another start is at it for more than %s: does the file system of one of its mounts hang?", lockPatience))
+	ctx, cancel := context.WithTimeoutCause(ctx, lockPatience, fmt.Errorf("another start has been placing files for more than %s: does the file system of one of its mounts hang?", lockPatience))
 	defer cancel()
 	l, err := filelock.Acquire(ctx, filepath.Join(string(r), "lock"), filelock.Exclusive)
 	if err != nil {

@@ -175,7 +175,7 @@ func (c container) createForgotten(inv invocation, reason error) error {
 		reason = errors.New("what this machine knew of it is gone")
 	}
 	if policy != coldBootAllowed {
-		err := fmt.Errorf("container %.12s was started from a snapshot, with the policy %q, and can't be again: %w: remove it and start another one", c.id, policy, reason)
+		err := fmt.Errorf("container %.12s was started from a snapshot, with the policy %q, and can't be started again: %w: remove it and start another one", c.id, policy, reason)
 		c.noteError(err)
 		return err
 	}

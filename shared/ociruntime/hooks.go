@@ -174,7 +174,7 @@ func readStatus(r io.Reader) error {
 	}
 	version, status, _ := strings.Cut(line, " ")
 	if !strings.HasPrefix(version, "HTTP/1.") || len(status) < 3 {
-		return fmt.Errorf("%q is no answer in HTTP", line)
+		return fmt.Errorf("%q is not an answer in HTTP", line)
 	}
 	if status[0] == '2' {
 		return nil

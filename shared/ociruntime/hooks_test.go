@@ -15,7 +15,7 @@ func TestReadStatus(t *testing.T) {
 		"HTTP/1.1 500 Error\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nno s\r\n3;a=b\r\need\r\n0\r\n\r\n": `it answered "500 Error": no seed`,
 		"HTTP/1.1 500 Error\r\nTransfer-Encoding: chunked\r\n\r\n7fffffff\r\nno seed":                    `it answered "500 Error": no seed`,
 		"HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n":                                                      `it answered "302 Found"`,
-		"SSH-2.0-OpenSSH\r\n": "is no answer in HTTP",
+		"SSH-2.0-OpenSSH\r\n": "is not an answer in HTTP",
 		"":                    "no answer",
 	} {
 		err := readStatus(strings.NewReader(answer))

@@ -222,7 +222,7 @@ func (k Kind) readMarker(d Dir) error {
 		return err
 	}
 	if !fi.Mode().IsRegular() {
-		return fmt.Errorf("%w: its %s is no file", ErrForeign, k.marker())
+		return fmt.Errorf("%w: its %s is not a file", ErrForeign, k.marker())
 	}
 	b, err := io.ReadAll(io.LimitReader(f, 1<<10))
 	if err != nil {
@@ -235,7 +235,7 @@ func (k Kind) readMarker(d Dir) error {
 	}
 	switch {
 	case version == 0:
-		return fmt.Errorf("%w: its %s is none of criu-docker's", ErrForeign, k.marker())
+		return fmt.Errorf("%w: its %s is not one of criu-docker's", ErrForeign, k.marker())
 	case version != k.Version:
 		return fmt.Errorf("it has version %d, and this criu-docker knows version %d: update criu-docker, or name another directory", version, k.Version)
 	}

@@ -72,16 +72,16 @@ func TestForeign(t *testing.T) {
 		}, "not empty"},
 		"another kind's marker": {func(t *testing.T, path string) {
 			require.NoError(t, os.WriteFile(path+"/.heap", []byte(`{"criu-docker-pile": 2}`), 0o600))
-		}, ".heap is none of criu-docker's"},
+		}, ".heap is not one of criu-docker's"},
 		"a pipe for a marker": {func(t *testing.T, path string) {
 			require.NoError(t, unix.Mkfifo(path+"/.heap", 0o600))
-		}, ".heap is no file"},
+		}, ".heap is not a file"},
 		"a link for a marker": {func(t *testing.T, path string) {
 			require.NoError(t, os.Symlink("letter", path+"/.heap"))
 		}, ".heap is a link"},
 		"a directory for a marker": {func(t *testing.T, path string) {
 			require.NoError(t, os.Mkdir(path+"/.heap", 0o700))
-		}, ".heap is no file"},
+		}, ".heap is not a file"},
 		"others may write": {func(t *testing.T, path string) {
 			require.NoError(t, os.Chmod(path, 0o777))
 		}, "others may write to it (mode 0777): take that away with chmod go-w"},

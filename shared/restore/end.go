@@ -45,7 +45,7 @@ func illegalInstruction(lived time.Duration, frozen, here criu.Host) string {
 	madeOn, remedy := frozen.CPUModel, "if the two differ, build it with a baseline (--cpu, in Terraform cpu)"
 	if frozen.CPUBaseline != "" {
 		madeOn += ", held to " + string(frozen.CPUBaseline)
-		remedy = "if the two differ, the app asks the processor itself, or was compiled for more: docs/cpu.md says what to tell it"
+		remedy = "if the two differ, the app asks the processor itself, or was compiled for more: docs/cpu.md says how to configure it"
 	}
 	return fmt.Sprintf("an instruction that this processor lacks (%s), or a trap in the app's code, ended the clone %.1f s after its start (SIGILL); "+
 		"the snapshot was made on %s: %s", here.CPUModel, lived.Seconds(), madeOn, remedy)

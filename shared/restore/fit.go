@@ -39,7 +39,7 @@ func Fit(cfg snapshot.Config, img image.InspectResponse, run snapshot.RunConfig,
 		{"domain name", frozen.Domainname, run.Domainname},
 	}
 	if run.TTY {
-		return misfit("terminal", "the container has a terminal, which is there only once a clone runs, and the engine wants it before")
+		return misfit("terminal", "the container has a terminal, which the engine needs before a clone can have one")
 	}
 	for _, c := range checks {
 		if !reflect.DeepEqual(c.frozen, c.want) {

@@ -43,7 +43,7 @@ func readConfig(path string) (*config, error) {
 		return nil, err
 	}
 	if c.doc, err = parseDocument(c.original); err != nil {
-		return nil, fmt.Errorf("%s: %w: mend it first, it is left as it is", resolved, err)
+		return nil, fmt.Errorf("%s: %w: correct it first; nothing was changed", resolved, err)
 	}
 	return c, nil
 }

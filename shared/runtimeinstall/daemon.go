@@ -127,7 +127,7 @@ func (d *daemon) validate(ctx context.Context, content []byte) error {
 	cmd.ExtraFiles = []*os.File{temp}
 	out, err := cmd.CombinedOutput()
 	if ctx.Err() != nil {
-		return fmt.Errorf("dockerd --validate has not judged the changed configuration within %s: nothing was changed; try again when this machine is less busy", d.patience())
+		return fmt.Errorf("dockerd --validate has not finished checking the changed configuration within %s: nothing was changed; try again when this machine is less busy", d.patience())
 	}
 	if err != nil {
 		return fmt.Errorf("%w: dockerd refuses the changed configuration: %w: %s", ErrConflict, err, bytes.TrimSpace(out))
@@ -174,7 +174,7 @@ func (d *daemon) apply(ctx context.Context, result *Result, done func(map[string
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("dockerd (pid %d) was told to reload %s and has not within %s: look at its log, or restart it",
+			return fmt.Errorf("dockerd (pid %d) was told to reload %s and has not done so within %s: look at its log, or restart it",
 				d.process.Pid, result.DaemonJSON, d.patience())
 		case <-time.After(pollInterval):
 		}

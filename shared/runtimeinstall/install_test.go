@@ -119,7 +119,7 @@ func TestInstallIntoExperimentalDaemon(t *testing.T) {
 	running.limit = time.Nanosecond
 	err = running.validate(ctx, []byte("{}"))
 	require.NotErrorIs(t, err, ErrConflict, "it has said nothing yet")
-	require.ErrorContains(t, err, "dockerd --validate has not judged the changed configuration within 1ns: nothing was changed; try again")
+	require.ErrorContains(t, err, "dockerd --validate has not finished checking the changed configuration within 1ns: nothing was changed; try again")
 	running.limit = 0
 	_, err = Uninstall(ctx, opts)
 	require.NoError(t, err)

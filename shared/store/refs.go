@@ -114,7 +114,7 @@ func parseRef(b []byte) (ocispec.Descriptor, error) {
 		return d, fmt.Errorf("%w: a ref has at most %d bytes", ErrCorrupt, maxRef)
 	}
 	if err := json.Unmarshal(b, &d); err != nil {
-		return d, fmt.Errorf("%w: it is no descriptor: %v", ErrCorrupt, err) //nolint:errorlint // one sentinel is enough
+		return d, fmt.Errorf("%w: it is not a descriptor: %v", ErrCorrupt, err) //nolint:errorlint // one sentinel is enough
 	}
 	if _, err := blobKey(d.Digest); err != nil || d.Size <= 0 {
 		return d, fmt.Errorf("%w: it names no manifest (digest %q, %d bytes)", ErrCorrupt, d.Digest, d.Size)

@@ -27,7 +27,7 @@ var (
 	ErrNoStore = object.ErrNoStore
 	// ErrUntrusted: others than root and this user may write to the store's directory.
 	ErrUntrusted = dir.ErrUntrusted
-	ErrConflict  = errors.New("changed in the store by somebody else")
+	ErrConflict  = errors.New("changed in the store by another writer")
 	ErrCorrupt   = snapshot.ErrCorrupt
 )
 

@@ -85,7 +85,7 @@ func (s *bucketStore) reachable(ctx context.Context) (map[string]struct{}, error
 			continue // since it was listed, and swept by its remover
 		}
 		if err != nil {
-			return nil, fmt.Errorf("sweeping: what %s needs can't be told: remove it first (`criu-docker rm`): %w", ref.Name, err)
+			return nil, fmt.Errorf("sweeping: it is not known what %s needs: remove it first (`criu-docker rm`): %w", ref.Name, err)
 		}
 		for _, d := range append(m.Layers, m.Config) {
 			if key, err = blobKey(d.Digest); err != nil {

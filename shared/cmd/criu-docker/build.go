@@ -53,11 +53,11 @@ production (--memory, --cpus, --cpuset-cpus). They don't tell snapshots apart, a
 Probes: http://:PORT/PATH (any 2xx or 3xx status), tcp://:PORT, exec:COMMAND (run by /bin/sh in the container, until
 it exits 0), log:REGEX (until a line of output matches).
 
-Hooks: signal:NAME (sent to the container's first process), exec:COMMAND (run by /bin/sh in the container, and to exit with
+Hooks: signal:NAME (sent to the container's first process), exec:COMMAND (run by /bin/sh in the container; it has to exit with
 0), http://:PORT/PATH (a POST request; any 2xx status is success). Those after the restore are part of the snapshot. They get
 the identity that the container finds in /.criu-docker: exec as variables (CRIU_DOCKER_GENERATION, CRIU_DOCKER_RANDOM, …),
-beside those that the clone was created with, and http as the request's body. Clients are refused until they are done, and a
-hook that fails fails the start.
+beside those that the clone was created with, and http as the request's body. Clients are refused until they are done. If a
+hook fails, the start fails.
 
 Standard output gets the ref alone. With --json it gets {"event": "begin" or "end", "step", "message", "bytes",
 "seconds"} for every step, and at last {"event": "built" or "existed", "ref", "digest", "memory_bytes",
@@ -76,7 +76,7 @@ Standard output gets the ref alone. With --json it gets {"event": "begin" or "en
 	set.DurationVar(&f.readyTimeout, "ready-timeout", 5*time.Minute, "how long the boot may take")
 	set.StringArrayVar(&f.warmup, "warmup", nil, `request to send before freezing ("GET /path"); can be repeated`)
 	set.IntVar(&f.warmupCount, "warmup-count", 1, "how often each of them is sent")
-	set.StringArrayVar(&f.hooks.beforeFreeze, "before-freeze", nil, "hook that tells the donor, ready and warm, that it is to be frozen; can be repeated")
+	set.StringArrayVar(&f.hooks.beforeFreeze, "before-freeze", nil, "hook that tells the donor, when it is ready and warm, that it is about to be frozen; can be repeated")
 	set.StringArrayVar(&f.hooks.afterRestore, "after-restore", nil, "hook that tells each clone, at each of its starts, that it is one, before the start is done; can be repeated")
 	set.DurationVar(&f.hooks.timeout, "hook-timeout", hook.DefaultTimeout, "how long each hook may take")
 	set.StringVar(&f.tcp, "tcp", string(criu.TCPClose), "what becomes of open TCP connections in clones: close, so that the app reconnects, or established")
@@ -87,7 +87,7 @@ Standard output gets the ref alone. With --json it gets {"event": "begin" or "en
 	set.StringVar(&f.cpu, "cpu", "", "processor that glibc and OpenSSL are held to, so that clones can run on any that has as much (x86-64-v2|x86-64-v3|x86-64-v4)")
 	set.BoolVar(&f.nomad, "nomad", false, "add the mounts and variables that Nomad gives every task")
 	set.BoolVar(&f.force, "force", false, "build even if the store has this snapshot, and replace it")
-	set.BoolVar(&f.noProfile, "no-profile", false, "publish the snapshot without having restored it once, which shows that it can be, and which memory the app needs first")
+	set.BoolVar(&f.noProfile, "no-profile", false, "publish the snapshot without restoring it once before, which shows that it can be restored and which memory the app needs first")
 	set.BoolVar(&f.pull, "pull", false, "pull the image even if the engine has one of that name")
 	set.StringVar(&f.dir, "build-dir", build.DefaultDir, "directory for unfinished work, with room for the app's memory; empty or new at first")
 	f.container.add(set)

@@ -271,7 +271,7 @@ func securityOptions(options []string) ([]string, error) {
 			}
 			var compact bytes.Buffer
 			if err := json.Compact(&compact, content); err != nil {
-				return nil, fmt.Errorf("seccomp profile %s is no JSON: %w", value, err)
+				return nil, fmt.Errorf("seccomp profile %s is not JSON: %w", value, err)
 			}
 			option = "seccomp=" + compact.String()
 		}

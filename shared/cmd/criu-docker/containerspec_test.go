@@ -161,7 +161,7 @@ func TestFlagsRefuse(t *testing.T) {
 		"--network-alias x":                      "--network-alias",
 		"--network host --network other":         "combined",
 		"--network bridge --network-alias db":    "--network-alias",
-		"--security-opt seccomp=/proc/self/comm": "no JSON",
+		"--security-opt seccomp=/proc/self/comm": "not JSON",
 	} {
 		var f containerFlags
 		set := pflag.NewFlagSet("test", pflag.ContinueOnError)

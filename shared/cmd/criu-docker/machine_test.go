@@ -102,7 +102,7 @@ func TestRuntimeInstall(t *testing.T) {
 	o = p.call(install...)
 	require.Equal(t, exitFailure, o.code)
 	require.Contains(t, o.stderr, filepath.Base(config))
-	require.Contains(t, o.stderr, "mend it first")
+	require.Contains(t, o.stderr, "correct it first")
 }
 
 func TestVersion(t *testing.T) {

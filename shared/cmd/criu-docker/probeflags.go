@@ -58,7 +58,7 @@ func parseWarmup(text string) (build.WarmupRequest, error) {
 		port, path, _ := strings.Cut(target[1:], "/")
 		n, err := strconv.ParseUint(port, 10, 16)
 		if err != nil || n == 0 {
-			return request, fmt.Errorf("%q: %q is no port", text, port)
+			return request, fmt.Errorf("%q: %q is not a port", text, port)
 		}
 		request.Port, target = int(n), "/"+path
 	}

@@ -47,10 +47,10 @@ the command, the user and the security options that the snapshot was built with;
 given as they were when it was built.
 
 Every container, hot or cold, finds in /.criu-docker what it is: a generation that no other start has, its hostname, 64 random
-bytes. A clone is told so by the hooks that its snapshot was built with (see build), or by those of --after-restore.
+bytes. A clone learns that it is one from the hooks that its snapshot was built with (see build), or from --after-restore.
 
-With --restore-memory lazy, a container whose memory can't be completed any more, since the store has gone away or its page
-server was killed, is killed: half of its memory is none. /run/criu-docker/containers/ID/report.json then says why ("lost"),
+With --restore-memory lazy, a container is killed if its memory can't be completed any more, because the store has gone away or
+its page server was killed: it can't run on half of its memory. /run/criu-docker/containers/ID/report.json then says why ("lost"),
 until what belongs to the container is removed.
 
 With --timeline, every step of the start is shown, of the engine, the runtime and CRIU too: as a table on standard
@@ -120,7 +120,7 @@ func (a *app) run(ctx context.Context, f runFlags, target string, command []stri
 	}
 	if opts.Store != nil && opts.Ref == "" && looksLikeRef(target) {
 		if _, inspectErr := eng.Client.ImageInspect(ctx, target); engine.IsNotFound(inspectErr) {
-			err = noSnapshotError{fmt.Errorf("%s is no snapshot in %s, and no image either: %w", target, opts.Store.URL(), err)}
+			err = noSnapshotError{fmt.Errorf("%s is neither a snapshot in %s nor an image: %w", target, opts.Store.URL(), err)}
 		}
 	}
 	return err

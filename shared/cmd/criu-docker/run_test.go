@@ -201,7 +201,7 @@ func TestRunByPolicy(t *testing.T) {
 		"always, none":       {p.runArgs("pause:lab", "--policy", "always"), exitNotFound, "", "no fitting snapshot"},
 		"if_present, none":   {p.runArgs("pause:lab"), 0, restore.Cold, "no fitting snapshot"},
 		"always, wrong ref":  {p.runArgs(tinyImage, "--policy", "always", "--ref", "sha256:0000"), exitNotFound, "", "sha256:0000"},
-		"wrong ref":          {p.runArgs("0123456789ab/77aa"), exitNotFound, "", "is no snapshot in"},
+		"wrong ref":          {p.runArgs("0123456789ab/77aa"), exitNotFound, "", "is neither a snapshot in"},
 		"no store":           {p.runArgs(tinyImage, "--store", p.path("none")), 0, restore.Cold, "is its file system mounted?"},
 		"always, no store":   {p.runArgs(tinyImage, "--store", p.path("none"), "--policy", "always"), exitFailure, "", "is its file system mounted?"},
 		"no image":           {p.runArgs("no-such-image:1"), exitFailure, "", "no-such-image:1"},

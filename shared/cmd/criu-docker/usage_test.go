@@ -37,7 +37,7 @@ func TestWrongUsage(t *testing.T) {
 		{build("--ready-status", "200"), []string{"--ready-status 200", "http probe"}},
 		{build("--ready", "http://:80", "--ready-status", "20"), []string{"--ready-status 20", "100 to 599"}},
 		{build("--warmup", "login"), []string{"--warmup", `"login"`, "GET /login"}},
-		{build("--warmup", "GET :99999/"), []string{"--warmup", `"99999"`, "no port"}},
+		{build("--warmup", "GET :99999/"), []string{"--warmup", `"99999"`, "not a port"}},
 		{build("--ready", "log:up", "--warmup", "GET /"), []string{"--warmup", `"GET /"`, ":3000/login"}},
 		{build("--warmup-count", "0"), []string{"--warmup-count 0", "1 or more"}},
 		{build("--tcp", "keep"), []string{"--tcp", `"keep"`, `"close" or "established"`}},

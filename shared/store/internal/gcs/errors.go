@@ -50,7 +50,7 @@ func (b *Bucket) explainAPI(ctx context.Context, err *googleapi.Error) error {
 	case http.StatusPreconditionFailed:
 		return object.ErrPrecondition
 	case http.StatusUnauthorized:
-		return fmt.Errorf("bucket %s does not know who is asking: %w (%s)", b.name, err, remedyLogin)
+		return fmt.Errorf("bucket %s does not accept the credentials: %w (%s)", b.name, err, remedyLogin)
 	case http.StatusForbidden:
 		return fmt.Errorf("bucket %s denies access: %w (%s)", b.name, err, remedyAccess)
 	default:
