@@ -87,7 +87,7 @@ Standard output gets the ref alone. With --json it gets {"event": "begin" or "en
 	set.StringVar(&f.cpu, "cpu", "", "processor that glibc and OpenSSL are held to, so that clones can run on any that has as much (x86-64-v2|x86-64-v3|x86-64-v4)")
 	set.BoolVar(&f.nomad, "nomad", false, "add the mounts and variables that Nomad gives every task")
 	set.BoolVar(&f.force, "force", false, "build even if the store has this snapshot, and replace it")
-	set.BoolVar(&f.noProfile, "no-profile", false, "publish the snapshot without restoring it once before, which shows that it can be restored and which memory the app needs first")
+	set.BoolVar(&f.noProfile, "no-profile", false, "publish the snapshot without first restoring it once, which shows that it can be restored and which memory the app needs first")
 	set.BoolVar(&f.pull, "pull", false, "pull the image even if the engine has one of that name")
 	set.StringVar(&f.dir, "build-dir", build.DefaultDir, "directory for unfinished work, with room for the app's memory; empty or new at first")
 	f.container.add(set)
